@@ -93,6 +93,8 @@ RULES = (
          makes=("{out}/again/run/checkpoint/model.yaml",)),
     Rule(r"pose2rgbd experiments\b", left="tables of hours"),
     Rule(r"pose2rgbd sim dataset data/", left="a survey of hours"),
+    Rule(r"pose2rgbd doctor .*\| jq", left="needs jq"),
+    Rule(r"pose2rgbd doctor [BR]"),
     Rule(r"pose2rgbd convert BAG", makes=("{out}/dataset/meta.yaml",)),
     Rule(r"pose2rgbd inspect", makes=("{demo}/dataset/inspect/contact_sheet.png",)),
     Rule(r"pose2rgbd train pose(gan|net)", quick="--max-minutes 0.4", makes=("{out}/loc/checkpoint/model.yaml",)),

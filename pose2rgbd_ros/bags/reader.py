@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import struct
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import apsw
-from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.interfaces import MessageDefinitionFormat, Qos
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import ReaderError as Ros1Error
 from rosbags.rosbag2 import ReaderError
@@ -408,6 +409,28 @@ class TopicInfo:
     count: int
 
 
+class _StampTable:
+    """The stamps of some topics in compact arrays, 20 bytes a message, in the order of reception."""
+
+    def __init__(self, topics: frozenset[str] = frozenset()) -> None:
+        self.topics = topics
+        self._numbers: dict[tuple[str, str], int] = {}  # topic, and its name by edge
+        self._of, self._received_ns, self._header_ns = array("I"), array("q"), array("q")
+
+    def add(self, topic: str, name: str, received_ns: int, header_ns: int) -> None:
+        """Append a message."""
+        self._of.append(self._numbers.setdefault((topic, name), len(self._numbers)))
+        self._received_ns.append(received_ns)
+        self._header_ns.append(header_ns)
+
+    def rows(self, topics: frozenset[str], by_edge: bool) -> Iterator[tuple[str, int, int]]:
+        """(topic or its name by edge, reception, header) of some of the topics."""
+        names = [(name if by_edge else topic) if topic in topics else "" for topic, name in self._numbers]
+        for number, received_ns, header_ns in zip(self._of, self._received_ns, self._header_ns, strict=True):
+            if name := names[number]:
+                yield name, received_ns, header_ns
+
+
 class BagReader:
     """An open recording. `problems` says what is wrong with its files; `unreadable` counts broken messages by topic."""
 
@@ -418,6 +441,7 @@ class BagReader:
         self.problems = [problem for _, _, problem in files if problem]
         self.unreadable: Counter[str] = Counter()
         self.topics = self._topics()
+        self._stamps = _StampTable()
 
     def _topics(self) -> dict[str, TopicInfo]:
         counts: Counter[str] = Counter()
@@ -429,20 +453,36 @@ class BagReader:
                 types[connection.topic] = connection.msgtype.replace("tf/msg/tfMessage", "tf2_msgs/msg/TFMessage")
         return {topic: TopicInfo(types[topic], counts[topic]) for topic in sorted(types)}
 
+    def has_stamps(self, topic: str) -> bool:
+        """Whether messages of a topic begin with a std_msgs/Header, or are TF, so that `stamps` can read them."""
+        kind = self.topics[topic].type
+        types = (store.types[kind] for store, _ in self._stores if kind in store.types)
+        fields = next((list(getattr(it, "__dataclass_fields__", ())) for it in types), [])
+        return kind == TF or fields[:1] == ["header"]
+
+    def offered_qos(self, topic: str) -> list[Qos]:
+        """The QoS profiles with which the topic was published, as far as the recording says (ROS 2), each once."""
+        connections = [item for reader, _ in self._files for item in reader.connections if item.topic == topic]
+        profiles = [qos for item in connections for qos in getattr(item.ext, "offered_qos_profiles", None) or ()]
+        return list(dict.fromkeys(profiles))
+
     def describe_topics(self) -> str:
         """Topics with type and count in one line, for error messages."""
         rows = [f"{topic} ({info.type}, {info.count})" for topic, info in self.topics.items()]
         return ", ".join(rows) or "none"
 
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+    def messages(
+        self, topics: Collection[str], between_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[str, int, Any]]:
         """(topic, receive stamp in ns, message) in the order of reception, for any of `topics`.
 
-        Messages that do not fit their type are counted in `unreadable` and left out. UserError for a topic that is
-        not there or is of a type unknown to common ROS.
+        `between_ns`: only what was received from the first up to the second time. Messages that do not fit their type
+        are counted in `unreadable` and left out. UserError for a topic that is not there or is of a type unknown to
+        common ROS.
         """
         for topic in topics:
             self._require_known(topic)
-        parts = [self._part(index, frozenset(topics)) for index in range(len(self._files))]
+        parts = [self._part(index, frozenset(topics), between_ns) for index in range(len(self._files))]
         return heapq.merge(*parts, key=lambda item: item[1])
 
     def first(self, topic: str) -> Any | None:
@@ -464,16 +504,26 @@ class BagReader:
 
         The messages themselves are not read; ones that are too short are left out. With `by_edge` messages of TF, whose
         publishers may stamp by different clocks, are kept apart: their topic is followed by the edge (`edge_name`).
+        They are kept, so that asking again for some of the topics reads nothing.
         """
-        parts = [self._part_stamps(index, frozenset(topics), by_edge) for index in range(len(self._files))]
-        return heapq.merge(*parts, key=lambda item: item[1])
+        asked = frozenset(topics)
+        if not asked <= self._stamps.topics:
+            self._stamps = self._read_stamps(asked)
+        return self._stamps.rows(asked, by_edge)
+
+    def _read_stamps(self, topics: frozenset[str]) -> _StampTable:
+        parts = [self._part_stamps(index, topics) for index in range(len(self._files))]
+        found = _StampTable(topics)
+        for topic, name, received_ns, header_ns in heapq.merge(*parts, key=lambda item: item[2]):
+            found.add(topic, name, received_ns, header_ns)
+        return found
 
     def in_storage_order(self, topics: Collection[str]) -> list[tuple[str, int]]:
         """(topic, receive stamp in ns) as the messages were written."""
         found = [item for reader, _ in self._files for item in _written(reader, topics)]
         return [item for item in found if 0 <= item[1] <= _LATEST_NS]
 
-    def _part_stamps(self, index: int, topics: frozenset[str], by_edge: bool) -> Iterator[tuple[str, int, int]]:
+    def _part_stamps(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, str, int, int]]:
         ros = self._files[index][1]
         for connection, received_ns, data in self._heads(index, topics):
             if not 0 <= received_ns <= _LATEST_NS:  # a damaged record
@@ -481,9 +531,9 @@ class BagReader:
             kind, name = self.topics[connection.topic].type, connection.topic
             with suppress(struct.error):
                 header_ns = header_stamp_ns(data, kind, ros)
-                if by_edge and kind == TF:
+                if kind == TF:
                     name = edge_name(name, transform_edge(data, ros))
-                yield name, received_ns, header_ns
+                yield connection.topic, name, received_ns, header_ns
 
     def _heads(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
         """At least the first bytes of the messages of one file, past what is damaged."""
@@ -501,11 +551,13 @@ class BagReader:
             if item[1] > newest_ns:  # else it was seen before the damage
                 yield item
 
-    def _part(self, index: int, topics: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
+    def _part(
+        self, index: int, topics: frozenset[str], between_ns: tuple[int, int] | None
+    ) -> Iterator[tuple[str, int, Any]]:
         """The messages of one file."""
         store, beginnings = self._stores[index]
         deserialize = store.deserialize_ros1 if self._files[index][1] == "1" else store.deserialize_cdr
-        for connection, stamp_ns, data in self._serialized(index, topics):
+        for connection, stamp_ns, data in self._serialized(index, topics, between_ns):
             if connection.msgtype in beginnings:
                 data = beginning_of(data, connection.msgtype)
             try:
@@ -515,18 +567,25 @@ class BagReader:
                 continue
             yield connection.topic, stamp_ns, message
 
-    def _serialized(self, index: int, topics: frozenset[str]) -> Iterator[tuple[Any, int, bytes]]:
+    def _serialized(
+        self, index: int, topics: frozenset[str], between_ns: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Any, int, bytes]]:
         """The messages of one file, serialized. Damage is reported in `problems`, and what follows it read."""
         reader, ros = self._files[index]
         newest_ns = -1
+        first_ns, end_ns = between_ns or (None, None)
         with ExitStack() as stack:
             part: Any = reader
             while part is not None:
                 connections = [item for item in part.connections if item.topic in topics]
                 try:
-                    for connection, stamp_ns, data in part.messages(connections) if connections else ():
+                    for connection, stamp_ns, data in (
+                        part.messages(connections, first_ns, end_ns) if connections else ()
+                    ):
                         if part is not reader and stamp_ns <= newest_ns:
                             continue  # read before the damage
+                        if between_ns and not between_ns[0] <= stamp_ns < between_ns[1]:
+                            continue  # what reads damaged files reads all of them
                         if not 0 <= stamp_ns <= _LATEST_NS:  # a damaged record
                             self.unreadable[connection.topic] += 1
                             continue

@@ -87,6 +87,19 @@ class _Images:
     is_depth: bool
 
 
+def could_serve_as(msgtype: str) -> str:
+    """What messages of a type can give a conversion, in a word or two; "" for nothing."""
+    kinds = {
+        "images": _IMAGE_TYPES,
+        "calibration": (decode.CAMERA_INFO,),
+        "poses": POSE_TYPES,
+        "TF": (decode.TF,),
+        "GPS": FIX_TYPES,
+        "orientation": (decode.IMU, decode.PX4_ATTITUDE, *GIMBAL_TYPES),
+    }
+    return next((kind for kind, types in kinds.items() if msgtype in types), "")
+
+
 def base_of(image_topic: str) -> str:
     """The topic without its transport: /camera/image/compressed -> /camera/image."""
     parent, _, last = image_topic.rpartition("/")

@@ -20,6 +20,7 @@ from pose2rgbd_ros.reports.table import aligned
 # Each command is `function(argv) -> exit status` of a module (`main` where none is named), imported only when it is
 # asked for, so that `--help` stays quick.
 COMMANDS = {
+    "doctor": ("pose2rgbd_ros.cli.doctor", "what a recording is, what is wrong with it and what will come of it"),
     "convert": ("pose2rgbd_ros.cli.data:convert_main", "rosbag -> dataset"),
     "import": ("pose2rgbd_ros.cli.data:import_main", "another tool's dataset (TUM, KITTI, COLMAP ...) -> dataset"),
     "sync": ("pose2rgbd_ros.cli.data:sync_main", "how far the clock of the images is from that of the poses"),

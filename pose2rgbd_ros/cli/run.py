@@ -29,7 +29,7 @@ from pose2rgbd_ros.geometry.flight import FlightSettings
 from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by, check_depth_source
 from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
-from pose2rgbd_ros.training.config import TrainConfig
+from pose2rgbd_ros.training.config import AROUND_MINUTES, DEMO_MINUTES, PICTURES_MINUTES, TrainConfig
 from pose2rgbd_ros.training.families import families, part_of, settings_of
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ CHOICE = "choice.yaml"  # in a run's folder: how good the model is on the frames
 RunStep = Callable[[str, Any, Callable[[bool], Any]], None]
 
 
-# Minutes of training, of all models together: a demo's worth, and that of pictures which must give the shape of the
-# place, too. With half its channels base sees more than twice the images.
-DEMO_MINUTES, PICTURES_MINUTES, DEMO_WIDTH = 1.5, 3.0, 0.5
-AROUND_MINUTES = 1.5  # measuring, calibrating and starting nodes take about so long beside
+DEMO_WIDTH = 0.5  # with half its channels base sees more than twice the images
 
 
 def settings_of_models(config: TrainConfig, names: Sequence[str]) -> dict[str, TrainConfig]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig, Sync
 from pose2rgbd_ros.dataset.encode import camera_of_images, read_image
 from pose2rgbd_ros.dataset.filters import flight_filter
-from pose2rgbd_ros.dataset.ingest import FrameIngest
+from pose2rgbd_ros.dataset.ingest import FrameSink
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta, PosesMeta, simulation_of
 from pose2rgbd_ros.dataset.reader import Dataset
@@ -50,11 +51,12 @@ def measure_bag(
     clocks: StampCorrections,
     track: CameraPoses,
     config: FlowConfig | None = None,
+    between_ns: tuple[int, int] | None = None,
 ) -> tuple[FlowSignal, MotionSignal]:
     """Flow of the images, by their stamps, and motion of the track, by those of the poses.
 
-    Turn rates are those of the poses' orientations; where the positions are GPS's, a gyroscope's. UserError when there
-    is nothing to measure.
+    Turn rates are those of the poses' orientations; where the positions are GPS's, a gyroscope's. `between_ns`: only of
+    what was received from the first up to the second time. UserError when there is nothing to measure.
     """
     meter = FlowMeter(config)
     gyro_topic = topics.imu if track.facts.position == "gps" else None
@@ -62,7 +64,7 @@ def measure_bag(
     wanted = [topic for topic in (topics.image, gyro_topic) if topic]
     total = sum(reader.topics[topic].count for topic in wanted)
     with tqdm(total=total, desc=f"{reader.path.name} flow", unit="message", leave=False, disable=None) as progress:
-        for topic, received_ns, message in reader.messages(wanted):
+        for topic, received_ns, message in reader.messages(wanted, between_ns):
             progress.update()
             stamp_ns = clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
             if topic == gyro_topic:
@@ -194,33 +196,45 @@ _GOOD = 0.5
 
 
 class Recording:
-    """One recording on its way into a dataset. UserError when it lacks what is needed."""
+    """One recording on its way into a dataset. UserError when it lacks what is needed.
 
-    def __init__(self, ingest: FrameIngest, reader: BagReader, config: ConvertConfig, report: BagReport) -> None:
-        self._ingest = ingest
+    `watch` is called with topic, time of reception and message of every image and depth image that goes by, and of the
+    messages of `also`, which are read for that alone.
+    """
+
+    def __init__(
+        self,
+        ingest: FrameSink,
+        reader: BagReader,
+        config: ConvertConfig,
+        report: BagReport,
+        watch: Callable[[str, int, Any], None] = lambda topic, received_ns, message: None,
+        also: Sequence[str] = (),
+    ) -> None:
+        self._ingest, self._watch, self._also = ingest, watch, also
         self._config = config
         self._reader = reader
         self._report = report
-        self._first_pass = read_poses(reader, self._config)
-        self._topics, self._clocks = self._first_pass.topics, self._first_pass.options.clocks
-        for warning in (*self._first_pass.warnings, *self._clocks.warnings):
+        self.first_pass = read_poses(reader, self._config)
+        self.topics, self.clocks = self.first_pass.topics, self.first_pass.options.clocks
+        for warning in (*self.first_pass.warnings, *self.clocks.warnings):
             report.warn(warning)
-        self._track, self._datum = self._place_on_earth()
+        self.track, self._datum = self._place_on_earth()
         self._image_received_ns: tuple[int, int] | None = None
-        self._image_clock = self._find_image_clock()
+        self.image_clock = self._find_image_clock()
         self._begun = False  # the recording's part of the dataset, with its first frame
 
     def _find_image_clock(self) -> ImageTimeOffset:
         config = self._config
         given_ns = round(config.image_time_offset_s * _SECOND)
-        clock = find_image_clock(self._reader, self._topics, self._clocks, self._track, config.sync, given_ns)
+        clock = find_image_clock(self._reader, self.topics, self.clocks, self.track, config.sync, given_ns)
         if clock.note:
             (self._report.warn if clock.doubtful else self._report.note)(clock.note)
         return clock
 
     def _place_on_earth(self) -> tuple[CameraPoses, Datum | None]:
         """The track, and the datum of the dataset's map; poses with another origin are moved there."""
-        config, stored, first = self._config, self._ingest.meta, self._first_pass
+        config, stored, first = self._config, self._ingest.meta, self.first_pass
         common = config.datum_of_map(stored)
         track = first.track(str(self._reader.path), common)
         if track.datum is not None:  # positions are GPS's: they are about it already
@@ -251,7 +265,7 @@ class Recording:
     def run(self) -> None:
         """Convert; the report is filled on the way, also when it ends early."""
         self._describe()
-        body = self._track.body
+        body = self.track.body
         self._filter, note = flight_filter(
             self._config, self._config.trim_ground, body.stamps_ns, body.position_m[:, 2]
         )
@@ -275,7 +289,7 @@ class Recording:
         self._check_overlap()
 
     def _describe(self) -> None:
-        topics, track, report = self._topics, self._track, self._report
+        topics, track, report = self.topics, self.track, self._report
         report.topics = {
             "image": topics.image,
             "depth": topics.depth,
@@ -287,16 +301,16 @@ class Recording:
         report.poses = track.pose_count
         report.poses_stamps_ns = int(track.body.stamps_ns[0]), int(track.body.stamps_ns[-1])
         pose_notes = topics.pose_notes if track.facts.position != "gps" else []
-        for note in (*topics.notes, *pose_notes, *self._first_pass.notes):
+        for note in (*topics.notes, *pose_notes, *self.first_pass.notes):
             report.note(note)
-        for warning in (*topics.warnings, *self._first_pass.warnings):  # also those of the track
+        for warning in (*topics.warnings, *self.first_pass.warnings):  # also those of the track
             report.warn(warning)
         report.note_poses(track.problems)
         if len(track.body) > 1 and not np.ptp(track.body.position_m, axis=0).any():
             report.warn(f"all poses of {report.topics['pose']} are at one place; --pose-topic picks another topic")
 
     def _require_known_depth_encoding(self) -> None:
-        topic = self._topics.depth
+        topic = self.topics.depth
         message = self._reader.first(topic) if topic else None
         if message is None or message.__msgtype__ != decode.IMAGE:
             return
@@ -308,9 +322,9 @@ class Recording:
 
     def _settled(self) -> Iterator[Settled]:
         """Frames and rejects, as images, depth images and poses meet."""
-        config, image_topic, depth_topic = self._config, self._topics.image, self._topics.depth
+        config, image_topic, depth_topic = self._config, self.topics.image, self.topics.depth
         sync = Synchronizer(
-            self._track,
+            self.track,
             SyncConfig(
                 with_depth=depth_topic is not None,
                 depth_tolerance_ns=round(config.depth_tolerance_s * _SECOND),
@@ -320,18 +334,21 @@ class Recording:
         wanted = [topic for topic in (image_topic, depth_topic) if topic]
         total = self._reader.topics[image_topic].count
         with tqdm(total=total, desc=self._reader.path.name, unit="image", disable=None) as progress:
-            for topic, received_ns, message in self._reader.messages(wanted):
-                stamp_ns = self._clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
+            for topic, received_ns, message in self._reader.messages([*wanted, *self._also]):
+                self._watch(topic, received_ns, message)
+                if topic not in wanted:
+                    continue
+                stamp_ns = self.clocks.stamp_ns(topic, decode.header_stamp_ns(message.header), received_ns)
                 if topic == depth_topic:
-                    if not self._clocks.is_stray(topic, received_ns):
+                    if not self.clocks.is_stray(topic, received_ns):
                         yield from sync.add_depth(stamp_ns, received_ns, message)
                     continue
                 progress.update()
                 self._saw(stamp_ns, received_ns)
-                if doubt := self._clocks.doubt(topic, received_ns):
+                if doubt := self.clocks.doubt(topic, received_ns):
                     yield Reject(stamp_ns, received_ns, TIME_JUMP, doubt)
                     continue
-                sync.image_time_offset_ns = self._image_clock.offset_ns(stamp_ns)
+                sync.image_time_offset_ns = self.image_clock.offset_ns(stamp_ns)
                 yield from sync.add_image(stamp_ns, received_ns, message)
             yield from sync.finish()
 
@@ -364,9 +381,9 @@ class Recording:
     def _meta(self, sample: ImageSample) -> DatasetMeta:
         return DatasetMeta(
             camera=self._camera(sample),
-            map_frame=self._track.map_frame,
-            camera_frame=self._track.camera_frame,
-            depth=DepthMeta(kind=self._config.depth_kind) if self._topics.depth else None,
+            map_frame=self.track.map_frame,
+            camera_frame=self.track.camera_frame,
+            depth=DepthMeta(kind=self._config.depth_kind) if self.topics.depth else None,
             datum=self._datum,
             poses=self._poses_meta(),
             simulation=simulation_of(self._reader.path),
@@ -374,21 +391,21 @@ class Recording:
 
     def _poses_meta(self) -> PosesMeta:
         middle_ns = sum(self._report.images_stamps_ns or (0, 0)) // 2
-        clock = self._image_clock
+        clock = self.image_clock
         if clock.found is not None:
             middle_ns = clock.found.reference_ns
         return dataclasses.replace(
-            self._track.facts,
+            self.track.facts,
             image_time_offset_s=clock.offset_ns(middle_ns) / _SECOND,
             image_time_confidence=clock.confidence,
         )
 
     def _camera(self, sample: ImageSample) -> Camera:
         try:
-            camera, note = camera_of_images(sample.width, sample.height, self._first_pass.camera, self._config.fov_deg)
+            camera, note = camera_of_images(sample.width, sample.height, self.first_pass.camera, self._config.fov_deg)
         except UserError as error:
             raise UserError(
-                f"{self._topics.camera_info} {error}; --camera-info-topic picks another topic, or none"
+                f"{self.topics.camera_info} {error}; --camera-info-topic picks another topic, or none"
             ) from error
         if note:
             self._report.note(note if camera.is_calibrated else f"{note}; --fov-deg gives its field of view")
@@ -396,7 +413,7 @@ class Recording:
 
     def _shifted(self, stamps_ns: tuple[int, int]) -> tuple[int, int]:
         """First and last image stamp as they are looked up among the poses."""
-        first, last = (stamp_ns + self._image_clock.offset_ns(stamp_ns) for stamp_ns in stamps_ns)
+        first, last = (stamp_ns + self.image_clock.offset_ns(stamp_ns) for stamp_ns in stamps_ns)
         return first, last
 
     def _check_overlap(self) -> None:
@@ -414,13 +431,13 @@ class Recording:
         if report.frames_written or report.frames_already_there:
             return
         images, received = self._shifted(report.images_stamps_ns), self._shifted(self._image_received_ns)
-        offset_s = self._image_clock.offset_ns(report.images_stamps_ns[0]) / _SECOND
+        offset_s = self.image_clock.offset_ns(report.images_stamps_ns[0]) / _SECOND
         text = (
             f"{report.path}: no image has a pose; the images{f' ({offset_s:+g} s)' if offset_s else ''} cover "
             f"{_span(images)}, the poses of {report.topics['pose']} {_span(poses)}: "
             f"{(images[0] - poses[0]) / _SECOND:+.3f} s apart, so their clocks may differ"
         )
-        if self._config.stamps != "received" and _overlap(received, self._track.received_ns):
+        if self._config.stamps != "received" and _overlap(received, self.track.received_ns):
             other = "auto corrects them" if self._config.stamps == "header" else "received replaces them"
             text += f"; --stamps {other} by the recorder's clock, by which they overlap"
         else:
@@ -536,7 +553,7 @@ def _overlap(a: tuple[int, int], b: tuple[int, int] | None) -> bool:
 # Recordings to a dataset: two passes per bag (poses first, then images streaming by), in bounded memory.
 
 
-_WAYS_OUT = {
+WAYS_OUT = {
     "pose_gap": "--max-pose-gap-s bridges longer silences of the poses",
     "no_depth": "--depth-tolerance-s allows larger differences of the stamps, --depth-topic none does without depth",
     "depth_unreadable": "--depth-topic picks another topic, or none",
@@ -564,5 +581,5 @@ def convert(bags: Sequence[Path | str], out: Path | str, config: ConvertConfig |
             part = report.begin(bag)
             with open_bag(bag) as reader:
                 Recording(ingest, reader, config, part).run()
-        report.require_frames("image", _WAYS_OUT)
+        report.require_frames("image", WAYS_OUT)
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,12 +106,16 @@ def convert_sources(
     was_aligned = config.resume and is_aligned(out)
     if was_aligned:
         restore(out)
-    if kind == PHOTOS:
-        report = convert_photos(sources, out, config, photos)
-    elif kind == VIDEO:
-        report = convert_videos(sources, out, config, video, tracks)
-    else:
-        report = convert(sources, out, config)
+    try:
+        if kind == PHOTOS:
+            report = convert_photos(sources, out, config, photos)
+        elif kind == VIDEO:
+            report = convert_videos(sources, out, config, video, tracks)
+        else:
+            report = convert(sources, out, config)
+    except UserError as error:
+        named = " ".join(shlex.quote(str(source)) for source in sources)
+        raise UserError(f"{error} (`pose2rgbd doctor {named}` tells what is in it)") from error
     if was_aligned:
         report.bags[-1].note(f"{out} was aligned and has its recorded poses again; `pose2rgbd align` places all of it")
     return report

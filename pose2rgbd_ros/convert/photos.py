@@ -22,7 +22,7 @@ from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.filters import FrameFilter, ground_z_m
-from pose2rgbd_ros.dataset.ingest import FrameIngest
+from pose2rgbd_ros.dataset.ingest import FrameSink
 from pose2rgbd_ros.dataset.meta import DatasetMeta
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import Bool, Float64
@@ -235,7 +235,7 @@ def convert_photos(
     with conversion(out, config, values) as (ingest, report):
         for source, paths in sets.items():
             part = report.begin(source)
-            _PhotoSet(ingest, config, options, source, paths, part).run()
+            PhotoSet(ingest, config, options, source, paths, part).run()
         report.require_frames("photo", {})
     return report
 
@@ -266,12 +266,12 @@ def is_photo(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-class _PhotoSet:
+class PhotoSet:
     """One folder of photos on its way into the dataset."""
 
     def __init__(
         self,
-        ingest: FrameIngest,
+        ingest: FrameSink,
         config: ConvertConfig,
         options: PhotoSettings,
         source: Path,

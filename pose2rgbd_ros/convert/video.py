@@ -22,7 +22,7 @@ from pose2rgbd_ros.convert.report import BagReport, ConvertReport, conversion
 from pose2rgbd_ros.convert.settings import ConvertConfig, VideoSettings
 from pose2rgbd_ros.dataset.encode import camera_of_images
 from pose2rgbd_ros.dataset.filters import flight_filter
-from pose2rgbd_ros.dataset.ingest import FrameIngest
+from pose2rgbd_ros.dataset.ingest import FrameSink
 from pose2rgbd_ros.dataset.layout import require_distinct
 from pose2rgbd_ros.dataset.meta import DatasetMeta, PosesMeta
 from pose2rgbd_ros.errors import UserError, counted
@@ -236,7 +236,7 @@ def convert_videos(
             part = report.begin(video)
             track = (tracks or {}).get(video)
             if track is None:
-                _Video(ingest, config, options, video, log, part).run()
+                LoggedVideo(ingest, config, options, video, log, part).run()
             else:
                 _VideoAlone(ingest, config, options, video, track, part).run()
         report.require_frames("frame", _ways_out(report))
@@ -321,12 +321,12 @@ def logged_track(sources: Sequence[Path], config: ConvertConfig, meta: DatasetMe
     return LoggedTrack(log.stamps_ns, position_m, (zero_ns - again_ns) / SECOND)
 
 
-class _Video:
+class LoggedVideo:
     """One video on its way into the dataset."""
 
     def __init__(
         self,
-        ingest: FrameIngest,
+        ingest: FrameSink,
         config: ConvertConfig,
         options: VideoSettings,
         path: Path,
@@ -346,9 +346,9 @@ class _Video:
         self._poses: LogPoses = poses_of(self._log, datum, self._config, shift_ns)
 
     def _begin(
-        self, ingest: FrameIngest, config: ConvertConfig, options: VideoSettings, path: Path, report: BagReport
+        self, ingest: FrameSink, config: ConvertConfig, options: VideoSettings, path: Path, report: BagReport
     ) -> None:
-        self._ingest, self._config, self._options, self._report = ingest, config, options, report
+        self._ingest, self._config, self.options, self._report = ingest, config, options, report
         self._video = VideoFile(path)
         if 0 < self._video.duration_s <= options.start_s:
             raise UserError(
@@ -361,7 +361,7 @@ class _Video:
         self._stream()
         if self._video.damaged:
             self._report.warn(f"{counted(self._video.damaged, 'damaged packet')} of the video could not be decoded")
-        if self._video.missing_s and not (self._options.end_s or self._options.keyframes):
+        if self._video.missing_s and not (self.options.end_s or self.options.keyframes):
             self._report.warn(
                 f"the video's pictures end at {self._video.reached_s:.1f} s, {self._video.missing_s:.1f} s before it "
                 "does: the rest is damaged or missing"
@@ -394,7 +394,7 @@ class _Video:
 
     def _chosen(self) -> Iterator[VideoFrame]:
         """The frames wanted, at most `max_rate_hz` of them a second."""
-        options = self._options
+        options = self.options
         least_ns = 0.999 * SECOND / options.max_rate_hz if options.max_rate_hz else 0
         next_ns = 0.0
         frames = self._video.frames(options.start_s, options.end_s, options.keyframes)
@@ -404,7 +404,7 @@ class _Video:
                 yield frame
 
     def _image(self, stamp_ns: int, frame: VideoFrame) -> ImageSample:
-        rgb = frame.rgb(self._options.image_height)
+        rgb = frame.rgb(self.options.image_height)
         height, width = rgb.shape[:2]
         return ImageSample(stamp_ns, "", "rgb8", rgb.data, width, height, 3 * width)
 
@@ -449,12 +449,12 @@ class _Video:
             report.note(note)
 
 
-class _VideoAlone(_Video):
+class _VideoAlone(LoggedVideo):
     """One without a log: where its camera was is known from the pictures alone."""
 
     def __init__(
         self,
-        ingest: FrameIngest,
+        ingest: FrameSink,
         config: ConvertConfig,
         options: VideoSettings,
         path: Path,

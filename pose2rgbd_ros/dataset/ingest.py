@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pose2rgbd_ros.dataset.encode import JPEG_QUALITY, BadFrame, DepthFormat, RawImages, checked_pose, checked_stamp
 from pose2rgbd_ros.dataset.filters import FrameFilter
@@ -63,6 +63,28 @@ class _UnderWay:
     stamp_ns: int
     T_map_cam: Float64
     staged: Future[Record | BadFrame] | Record | BadFrame
+
+
+class FrameSink(Protocol):
+    """What a conversion hands its frames to: `FrameIngest`, or what only looks at what would be written."""
+
+    out: Path
+    writer: DatasetWriter | None
+
+    @property
+    def meta(self) -> DatasetMeta | None:
+        """The facts of the frames that are there; None before the first."""
+
+    def begin(
+        self, meta: DatasetMeta, source: Path | str, frame_filter: FrameFilter, recorded_from_ns: int | None = None
+    ) -> None:
+        """The frames that follow are of the recording `source`."""
+
+    def offer(self, stamp_ns: int, T_map_cam: Any, image: ImageSample, depth: Depth = None) -> list[Outcome]:
+        """Take one frame; what became of it, and of ones before it."""
+
+    def settled(self, wait: bool = False) -> list[Outcome]:
+        """What became of frames that are done by now; with `wait`, of all."""
 
 
 class FrameIngest:

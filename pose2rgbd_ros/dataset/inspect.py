@@ -351,16 +351,31 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
             "the camera is not calibrated: images can be learned, but not compared with another camera's "
             "(pose2rgbd align finds its focal length)"
         )
-    steps, turns = _motion(dataset.T_map_cam)
-    joined = np.diff(splits.recordings(dataset.stamps_ns)) == 0
-    found += _of_jumps(steps, turns, np.diff(dataset.stamps_ns) / 1e9, joined)
+    found += motion_warnings(dataset.stamps_ns, dataset.T_map_cam)
+    found += lens_warnings(dataset.camera)
+    if depth is not None:
+        found += depth_warnings(depth, dataset.depth_kind == "metric")
+    return found
+
+
+def motion_warnings(stamps_ns: Int64, T_map_cam: Float64) -> list[str]:
+    """What no drone's poses (N, 4, 4) do: jumps, standing still, speed."""
+    found = []
+    steps, turns = _motion(T_map_cam)
+    joined = np.diff(splits.recordings(stamps_ns)) == 0
+    found += _of_jumps(steps, turns, np.diff(stamps_ns) / 1e9, joined)
     if joined.any() and not steps.any() and not turns.any():
         found.append("the camera never moves: check the pose topic")
     elif joined.any() and np.linalg.norm(steps, axis=1).max() < 1e-6:
         found.append("the camera turns but never moves: check the pose topic")
-    found += [*_of_lens(dataset.camera), *_of_track(dataset, steps, joined)]
-    known = depth[np.isfinite(depth)] if depth is not None else np.zeros(0, np.float32)
-    if known.size and dataset.depth_kind == "metric" and np.median(known) > MILLIMETRES_FROM:
+    return [*found, *_of_track(stamps_ns, T_map_cam, steps, joined)]
+
+
+def depth_warnings(depth: Float32, is_metric: bool) -> list[str]:
+    """Of sampled depth of any shape, NaN unknown: another unit than it says, marks for unknown."""
+    found = []
+    known = depth[np.isfinite(depth)]
+    if known.size and is_metric and np.median(known) > MILLIMETRES_FROM:
         low, high = np.percentile(known, [1, 99])
         whole = float(np.mean(known == np.rint(known))) > WHOLE_SHARE
         if whole or np.median(known) > 1000:
@@ -377,7 +392,7 @@ def warnings(dataset: Dataset, depth: Float32 | None = None) -> list[str]:
     return found
 
 
-def _of_lens(camera: Camera) -> list[str]:
+def lens_warnings(camera: Camera) -> list[str]:
     """What is odd about the field of view of a camera without distortion."""
     if not camera.is_calibrated or camera.is_distorted:
         return []
@@ -436,16 +451,14 @@ def _suddenness(rate: Float64, size: Float64, seconds: Float64, joined: Bool, al
     return np.where(np.isfinite(least), least, 0.0)  # without neighbours nothing is sudden
 
 
-def _of_track(dataset: Dataset, steps_m: Float64, joined: Bool) -> list[str]:
+def _of_track(stamps_ns: Int64, T_map_cam: Float64, steps_m: Float64, joined: Bool) -> list[str]:
     """What no drone's poses do."""
     found = []
-    extent_m = float(np.ptp(dataset.T_map_cam[:, :3, 3], axis=0).max())
+    extent_m = float(np.ptp(T_map_cam[:, :3, 3], axis=0).max())
     if extent_m > FARTHEST_M:
         found.append(f"the poses extend over {extent_m / 1000:,.0f} km: check the pose topic and its unit")
     if joined.any():
-        speed_mps = float(
-            np.median(np.linalg.norm(steps_m, axis=1)[joined] / (np.diff(dataset.stamps_ns)[joined] / 1e9))
-        )
+        speed_mps = float(np.median(np.linalg.norm(steps_m, axis=1)[joined] / (np.diff(stamps_ns)[joined] / 1e9)))
         if speed_mps > FASTEST_MPS:
             found.append(f"the camera moves at {speed_mps:,.0f} m/s (median): check the poses and their unit")
     return found

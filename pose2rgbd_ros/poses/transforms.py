@@ -104,6 +104,16 @@ class TransformTree:
         with self._lock:
             return _frame_names([*self._static, *self._moving])
 
+    def islands(self) -> list[list[str]]:
+        """Frames that are connected with each other, the largest group first; one group is a whole tree."""
+        with self._lock:
+            pairs = [*self._static, *self._moving]
+        groups: list[set[str]] = []
+        for pair in pairs:
+            joined = [group for group in groups if group & set(pair)]
+            groups = [group for group in groups if group not in joined] + [set(pair).union(*joined)]
+        return sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
+
     def problems(self) -> dict[str, dict[str, int]]:
         """What was wrong, by "parent -> child" of what moves (see Trajectory, PoseBuffer) and reason; else by "TF"."""
         with self._lock:

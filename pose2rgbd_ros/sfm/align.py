@@ -171,16 +171,21 @@ class Plan:
 
 def plan(dataset: Dataset, settings: AlignSettings, progress: bool = True) -> Plan:
     """What an alignment of these frames will do."""
-    keyframes = choose_keyframes(dataset, progress)
-    pairs = choose_pairs(dataset.T_map_cam[keyframes], settings.neighbours)
-    width, height = dataset.camera.width, dataset.camera.height
+    size = dataset.camera.width, dataset.camera.height
+    return plan_of(choose_keyframes(dataset, progress), dataset.T_map_cam, size, settings)
+
+
+def plan_of(keyframes: Int64, T_map_cam: Float64, size: tuple[int, int], settings: AlignSettings) -> Plan:
+    """The same of frames with poses (N, 4, 4) and images of `size` (width, height), once keyframes are chosen."""
+    pairs = choose_pairs(T_map_cam[keyframes], settings.neighbours)
+    width, height = size
     pixels = width * height * min(1.0, settings.image_size / max(width, height)) ** 2 / (1024 * 768)
     cores = settings.threads or os.cpu_count() or 1
     return Plan(
         keyframes, [(int(keyframes[a]), int(keyframes[b])) for a, b in pairs],
         extract_s=len(keyframes) * EXTRACT_S * pixels / cores,
         match_s=len(pairs) * MATCH_S * (MORE_FEATURES * settings.features / 4096) ** 2 / cores,
-        map_s=len(keyframes) * MAP_S + FOLLOW_S * (len(dataset) - len(keyframes)),
+        map_s=len(keyframes) * MAP_S + FOLLOW_S * (len(T_map_cam) - len(keyframes)),
         features=MORE_FEATURES * settings.features,
     )  # fmt: skip
 

@@ -12,6 +12,9 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.settings import setting
 
 Output = Literal["depth", "rgb", "rgbd"]
+# Minutes of training in `pose2rgbd run`, of all models together: a demo's worth, and that of pictures which must give
+# the shape of the place, too; and how long measuring, calibrating and starting nodes take beside.
+DEMO_MINUTES, PICTURES_MINUTES, AROUND_MINUTES = 1.5, 3.0, 1.5
 
 
 @dataclass(frozen=True)
