@@ -57,9 +57,9 @@ COMMANDS = {
 
 # Commands that print a result with --json, and whether a word after them says which of several jobs it is.
 REPORTING = {
-    "convert": False, "import": False, "sync": False, "align": False, "depth": True, "inspect": False, "train": False,
-    "evaluate": False, "calibrate": False, "locate": False, "synthesize": True, "experiments": True, "bench": True,
-    "export": False, "run": False, "sim": True, "status": False,
+    "doctor": False, "convert": False, "import": False, "sync": False, "align": False, "depth": True, "inspect": False,
+    "train": False, "evaluate": False, "calibrate": False, "locate": False, "synthesize": True, "experiments": True,
+    "bench": True, "export": False, "run": False, "sim": True, "status": False,
 }  # fmt: skip
 
 

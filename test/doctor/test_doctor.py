@@ -75,7 +75,7 @@ def test_frames_are_those_that_converting_writes(name: str, entries: list[Entry]
 
 def test_json_page_and_exit_status(flight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(flight), "--json", "--page", str(tmp_path / "page")]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
+    (told,) = json.loads(capsys.readouterr().out)["result"]["recordings"]
     assert told["expected"]["frames"] > 100
     page = (tmp_path / "page" / "index.html").read_text()
     assert "pose2rgbd convert" in page
