@@ -35,7 +35,7 @@ def write_pages(found: Sequence[Examined], folder: Path) -> list[Path]:
         with os_errors(f"cannot write the page into {own}", "choose another --page"):
             own.mkdir(parents=True, exist_ok=True)
             path = own / PAGE
-            path.write_bytes(page_of(diagnosis, look, own).html())
+            path.write_bytes(page_of(diagnosis, look, own).html(own))
         paths.append(path)
     return paths
 
