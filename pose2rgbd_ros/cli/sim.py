@@ -73,11 +73,13 @@ class PhotosArguments:
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help="folder for the photographs")]
     options: Annotated[PhotosConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=PhotosConfig)
+    json: Json = False
 
 
 def photos(arguments: PhotosArguments) -> int:
     """Take them, and say where they are. UserError when the input is wrong."""
     print(write_sim_photos(arguments.out, arguments.options))
+    results.add(path=arguments.out)
     return 0
 
 
@@ -87,11 +89,13 @@ class VideoArguments:
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.mp4", help="the video; the log is OUT.gpx")]
     options: Annotated[VideoConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=VideoConfig)
+    json: Json = False
 
 
 def video(arguments: VideoArguments) -> int:
     """Film, and say what was written. UserError when the input is wrong."""
     print(write_sim_video(arguments.out, arguments.options))
+    results.add(path=arguments.out)
     return 0
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it loads what renders
 
 
 @dataclass(frozen=True)
-class ViewArguments:
+class Arguments:
     """Fly through what models learnt, beside what was recorded, in a browser. Nothing leaves this computer."""
 
     paths: Annotated[
@@ -36,7 +36,7 @@ class ViewArguments:
 def main(argv: list[str]) -> int:
     """Serve until interrupted, or write the page of --export. UserError for bad runs, datasets, addresses."""
     at = argv.index("--ros-args") if "--ros-args" in argv else len(argv)
-    arguments = tyro.cli(ViewArguments, args=argv[:at], prog="pose2rgbd view")
+    arguments = tyro.cli(Arguments, args=argv[:at], prog="pose2rgbd view")
     if at < len(argv) and not arguments.ros:
         raise UserError("--ros-args is for --ros; add it, or leave both out")
     if arguments.ros:
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _place(arguments: ViewArguments) -> Place:
+def _place(arguments: Arguments) -> Place:
     from pose2rgbd_ros.viewer.place import Place, split_paths
 
     return Place(*split_paths(arguments.paths, arguments.dataset), arguments.settings)
