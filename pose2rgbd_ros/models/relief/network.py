@@ -14,7 +14,8 @@ marked as seen, and unknown elsewhere; tables that move only where they were loo
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,12 +24,13 @@ from torch.nn import functional
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, UInt16
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import (
     DIRECT_CHANNELS,
-    EXTRA_CHANNELS,
     FULL_TEXELS,
+    MEMORY_CHANNELS,
     NETWORK_CONFIGS,
     NONE_TEXELS,
     SKY_COLUMNS,
@@ -38,6 +40,7 @@ from pose2rgbd_ros.models.relief.config import (
 )
 from pose2rgbd_ros.models.relief.kernels import march_fast
 from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
+from pose2rgbd_ros.models.relief.memory import Photographs, glance_at, photographs, recall
 from pose2rgbd_ros.models.relief.tiles import Owners, off_core, windows
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -104,14 +107,13 @@ class Shader(nn.Module):
     def __init__(self, config: ReliefConfig) -> None:
         super().__init__()
         self.config = config
-        blocks = config.unshuffle**2
-        inputs = (config.channels + config.coarse_channels + EXTRA_CHANNELS) * blocks
+        inputs, first, second, outputs = config.shader_widths()
         self.layers = nn.Sequential(
-            nn.Conv2d(inputs, config.width, 3, padding=1),
+            nn.Conv2d(inputs, first, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(config.width, config.width, 3, padding=1),
+            nn.Conv2d(first, second, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(config.width, 4 * blocks, 3, padding=1),
+            nn.Conv2d(second, outputs, 3, padding=1),
         )
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
@@ -126,8 +128,22 @@ class Shader(nn.Module):
         padded = functional.pad(features, (0, -width % step, 0, -height % step), mode="replicate")
         residual = functional.pixel_shuffle(self.layers(functional.pixel_unshuffle(padded, step)), step)
         residual = residual[..., :height, :width]
-        ground, coarse = (features[:, first : first + DIRECT_CHANNELS] for first in (0, self.config.channels))
-        return 0.5 + ground + coarse + residual[:, :3], residual[:, 3] * self.config.layer_m
+        colour = direct_colour(features, self.config)
+        if self.config.memory_frames:
+            recalled = features[:, -MEMORY_CHANNELS:-2]
+            colour = colour + recalled * trust(residual[:, 4:5])
+        return colour + residual[:, :3], residual[:, 3] * self.config.layer_m
+
+
+def direct_colour(features: Tensor, config: ReliefConfig) -> Tensor:
+    """(B, 3, H, W) as the features (B, C, H, W) tell it themselves."""
+    ground, coarse = (features[:, first : first + DIRECT_CHANNELS] for first in (0, config.channels))
+    return 0.5 + ground + coarse
+
+
+def trust(logit: Tensor) -> Tensor:
+    """How much of a remembered colour is taken, 0..2, by what the shader says of it; 1 as it begins."""
+    return 2 * torch.sigmoid(logit)
 
 
 def extra_channels(direction: Tensor, depth: Tensor, found: Tensor, depth_scale_m: float) -> Tensor:
@@ -220,6 +236,94 @@ class OccupancyVolume(nn.Module):
         return self.seen[k, j, i] > 0
 
 
+# Recorded colours, looked up where rays meet surfaces.
+
+
+MEMORY_TYPES = {
+    "jpeg": torch.uint8,
+    "ends": torch.int64,
+    "depth": torch.int16,  # the bits of a uint16
+    "T_vol_cam": torch.float64,
+    "intrinsics": torch.float64,
+    "light": torch.float32,
+}
+DECODED_WHILE_TRAINING = 1e9
+
+
+class Memory(nn.Module):
+    """The remembered frames; nothing in it is learnt, but the shader learns how far to trust it.
+
+    The work is done on the CPU, whatever the device: the lookup is compiled code (memory.py).
+    """
+
+    jpeg: Tensor
+    ends: Tensor
+    depth: Tensor
+    T_vol_cam: Tensor
+    intrinsics: Tensor
+    light: Tensor
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        shapes = config.memory_shapes()
+        for name, kind in MEMORY_TYPES.items():
+            self.register_buffer(name, torch.zeros(shapes[f"memory.{name}"], dtype=kind))
+        self.light.copy_(torch.tensor([1.0, 0.0]).reshape(2, 1))
+        self._photographs: Photographs | None = None
+
+    @torch.no_grad()
+    def keep(self, jpeg: UInt8, ends: Int64, depth: UInt16, T_vol_cam: Float64, camera: Camera) -> None:
+        """Take frames: see :class:`memory.Photographs`."""
+        self.jpeg.copy_(torch.from_numpy(jpeg))
+        self.ends.copy_(torch.from_numpy(ends))
+        self.depth.copy_(torch.from_numpy(depth.view(np.int16)))
+        self.T_vol_cam.copy_(torch.from_numpy(T_vol_cam))
+        self.intrinsics.copy_(torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy]))
+        self._photographs = None
+
+    @torch.no_grad()
+    def correct(self, T_vol_cam: Float64, light: Float32 | None) -> None:
+        """Other poses (M, 4, 4) and gains and offsets (M, 2, 3) of the same frames."""
+        self.T_vol_cam.copy_(torch.from_numpy(T_vol_cam))
+        if light is not None:
+            self.light.copy_(torch.from_numpy(light))
+        self.photographs.correct(T_vol_cam, self.light.cpu().numpy())
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        self._photographs = None
+        return super().load_state_dict(*args, **options)
+
+    @property
+    def photographs(self) -> Photographs:
+        """As memory.py looks them up."""
+        if self._photographs is None:
+            state = {f"memory.{name}": buffer.cpu().numpy() for name, buffer in self.named_buffers()}
+            self._photographs = photographs(self.config, state, DECODED_WHILE_TRAINING)
+        return self._photographs
+
+    @torch.no_grad()
+    def forward(
+        self, T_vol_cam: Tensor, glance: Any, t: Tensor, origin: Tensor, direction: Tensor, left_out: Any = None
+    ) -> Tensor:
+        """What the frames show, (B P, 5) as :func:`memory.recall`, of B views of P pixels each.
+
+        glance: (B, G, 3) points of the surface that they see, NaN for none. t: (B P,), NaN none. origin, direction:
+        (B P, 3). left_out: B times the frames (M,) that are not to be looked at, or None.
+        """
+        of_view = [values.cpu().numpy().reshape(len(T_vol_cam), -1, 3) for values in (origin, direction)]
+        reach = t.cpu().numpy().reshape(len(T_vol_cam), -1, 1)
+        found = np.zeros((*reach.shape[:2], MEMORY_CHANNELS), np.float32)
+        for index, T in enumerate(T_vol_cam.cpu().numpy()):
+            without = None if left_out is None else left_out[index]
+            chosen = self.photographs.choose(T, glance[index].cpu().numpy(), self.config.memory_views, without)
+            if len(chosen):
+                start, way = (np.ascontiguousarray(values[index]) for values in of_view)
+                points = start + reach[index] * way
+                recall(self.photographs.view(chosen), points, np.nan_to_num(way), start[0], found[index])
+        return torch.from_numpy(found.reshape(-1, MEMORY_CHANNELS)).to(t.device)
+
+
 # Pixels of one pass on a CPU, 16 views of 128 x 128: indices, weights and features take more than 500 bytes each.
 PIXELS_AT_ONCE = 1 << 18
 
@@ -229,6 +333,7 @@ class ReliefOutput(NamedTuple):
 
     rgb: (B, 3, H, W), not yet clipped. depth: (B, H, W) of the surface, differentiable in the logits, NaN where none.
     residual: (B, H, W) what the shader adds to the depth. hits: of all rays (N,). origin, direction: (N, 3) in `vol`.
+    direct: (B, 3, H, W) colour as it is learnt of the surface alone; None without a memory.
     """
 
     rgb: Tensor
@@ -237,6 +342,7 @@ class ReliefOutput(NamedTuple):
     hits: march.Hits
     origin: Tensor
     direction: Tensor
+    direct: Tensor | None = None
 
 
 class Relief(nn.Module):
@@ -252,27 +358,42 @@ class Relief(nn.Module):
         self.volume = OccupancyVolume(config)
         self.features = Features(config)
         self.shader = Shader(config)
+        self.memory = Memory(config) if config.memory_frames else None
 
-    def forward(self, T_map_cam: Tensor, rays_cam: Tensor, focal_px: float) -> ReliefOutput:
+    def forward(
+        self,
+        T_map_cam: Tensor,
+        rays_cam: Tensor,
+        focal_px: float,
+        glance_cam: Tensor | None = None,
+        left_out: Sequence[Bool] | None = None,
+    ) -> ReliefOutput:
         """Render.
 
         Args:
             T_map_cam: (B, 4, 4) float64.
             rays_cam: (H, W, 3) or (B, H, W, 3), z = 1, NaN for pixels without a ray.
             focal_px: of the camera, for the size of a pixel on the surface.
+            glance_cam: (G, 3) rays by whose surfaces remembered frames are chosen; some of rays_cam if not given.
+            left_out: for each view the remembered frames (M,) that it must not look at.
         """
         batch, (height, width) = len(T_map_cam), rays_cam.shape[-3:-1]
         starts, direction = self.volume.rays(T_map_cam, rays_cam.flatten(-3, -2))
         origin = starts[:, None].expand(direction.shape).reshape(-1, 3)
         direction = direction.reshape(-1, 3)
-        hits = self.volume.hits(origin, direction)
+        hits, glance = self._hits(T_map_cam, origin, direction, rays_cam, glance_cam)
         depth = self.volume.depth(hits, origin, direction) if self.training else hits.t
         # Only where poses are refined do features need to know how surfaces move under a ray.
         met = depth if T_map_cam.requires_grad else hits.t
         features = self.surface_features(met, origin, direction, focal_px)
+        if self.memory is not None:
+            T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
+            recalled = self.memory(T_vol_cam.detach(), glance, hits.t, origin.detach(), direction.detach(), left_out)
+            features = with_recalled(features, recalled, self.config)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
-        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction)
+        direct = None if self.memory is None else direct_colour(image, self.config)
+        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction, direct)
 
     def surface_features(self, t: Tensor, origin: Tensor, direction: Tensor, focal_px: float) -> Tensor:
         """Inputs (N, C) of the shader for rays that meet a surface at t (N,), NaN none."""
@@ -285,6 +406,20 @@ class Relief(nn.Module):
         ground = ground.index_put((sky,), self.features.sky_at(direction[sky]))
         coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
         return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
+
+    def _hits(
+        self, T_map_cam: Tensor, origin: Tensor, direction: Tensor, rays_cam: Tensor, glance_cam: Tensor | None
+    ) -> tuple[march.Hits, Tensor | None]:
+        """What the rays (N, 3) meet, and, with a memory, points (B, G, 3) met by those it chooses frames by."""
+        if self.memory is None:
+            return self.volume.hits(origin, direction), None
+        starts, ways = self.volume.rays(T_map_cam, glances(rays_cam) if glance_cam is None else glance_cam)
+        starts = starts[:, None].expand(ways.shape)
+        both = torch.cat([origin, starts.reshape(-1, 3)]), torch.cat([direction, ways.reshape(-1, 3)])
+        met = self.volume.hits(*both)
+        count = len(origin)
+        hits = march.Hits(*(values[:count] for values in met))
+        return hits, (starts + met.t[count:].reshape(*ways.shape[:2], 1) * ways).detach()
 
     @torch.no_grad()
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
@@ -308,6 +443,20 @@ class Relief(nn.Module):
         depth = torch.where(known.reshape(made.depth.shape), depth, torch.nan)
         has_depth = self.config.output == "rgbd"
         return RenderTensors(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
+
+
+def glances(rays_cam: Tensor) -> Tensor:
+    """(G, 3) or (B, G, 3) of the rays (..., H, W, 3) of a picture, by which remembered frames are chosen."""
+    rows, columns = (torch.from_numpy(glance_at(side)).to(rays_cam.device) for side in rays_cam.shape[-3:-1])
+    return rays_cam[..., rows, :, :][..., columns, :].flatten(-3, -2)
+
+
+def with_recalled(features: Tensor, recalled: Tensor, config: ReliefConfig) -> Tensor:
+    """Features (N, C) of the shader, and behind them what remembered frames (N, 5) add to their colour, how sure they
+    are and how far apart."""
+    sure = recalled[:, 3:4]
+    direct = direct_colour(features, config)
+    return torch.cat([features, sure * (recalled[:, :3] - direct), recalled[:, 3:]], 1)
 
 
 def _joined(images: tuple[Tensor | None, ...]) -> Tensor | None:
