@@ -414,6 +414,7 @@ class ReliefConfig:
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
     memory_frames: int = setting(0, "training frames that are remembered", ge=0)
     memory_views: int = setting(8, "of which so many are looked up for a picture", ge=1, le=MOST_VIEWS)
+    memory_rays: int = setting(4, "rays through a pixel at a silhouette, by which frames are looked up", ge=1, le=4)
     memory_width: int = setting(128, "width of a remembered frame in pixels", ge=2)
     memory_height: int = setting(128, "its height", ge=2)
     memory_shift: int = setting(0, "times that its depth has half the pixels a side", ge=0, le=4)

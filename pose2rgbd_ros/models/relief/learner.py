@@ -626,7 +626,7 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
         if chosen.memory != "none":
             raise UserError("--memory is for one volume; leave it out, or use --tiles 1")
         return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
-    kept = None if chosen.memory == "none" else remembered(config, chosen, data, network)
+    kept = None if chosen.memory == "none" else remembered(config, chosen, data, network, depth)
     if kept is not None:
         network = with_memory(network, chosen, kept, network.depth_scale_m)
     model, train = Relief(network), data.split.train

@@ -43,14 +43,33 @@ VIEW = (
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _ANGLE2 = np.float32(0.08**2)  # square of the angle (rad) between two views at which the second says less
-_SURE = np.float32(0.02)  # say at which a colour is half sure
+_SHARP2 = np.float32(0.02**2)  # and of that within which frames are not preferred to one another
+SURE = np.float32(0.02)  # say at which a colour is half sure
+LEVEL = np.float32(1 / 255)
 _APART = np.float32(0.6)  # layers by which a frame's depth may differ from the surface
-_TINY = np.float32(1e-12)
+TINY = np.float32(1e-12)
+# At silhouettes a pixel shows what lies before and behind: there rays within it are looked up, the first of these.
+WITHIN_PIXEL = ((-0.25, -0.25), (0.25, 0.25), (-0.25, 0.25), (0.25, -0.25))
+BENT = np.float32(0.02)  # second difference of the inverse depth, as a share of it, from which on it is a silhouette
 
 
 def glance_at(side: int) -> Int64:
     """Which of the rows, or columns, of a picture are looked at to choose frames."""
     return np.unique(((np.arange(GLANCE) + 0.5) / GLANCE * side).astype(np.int64))
+
+
+def silhouettes(t: Float32) -> tuple[Int64, Int64]:
+    """Rows and columns of the pixels of a picture's depth (H, W), NaN for none, where it does not go on like a plane,
+    whose inverse depth is linear in the picture. None of a picture of one row or column."""
+    if min(t.shape) < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    near = np.nan_to_num(_ONE / t)
+    around = np.pad(near, 1, mode="edge")
+    middle = near + near
+    across = np.abs(middle - around[1:-1, :-2] - around[1:-1, 2:])
+    down = np.abs(middle - around[:-2, 1:-1] - around[2:, 1:-1])
+    rows, columns = np.nonzero(np.maximum(across, down) > BENT * near)
+    return rows, columns
 
 
 class Photographs:
@@ -125,6 +144,8 @@ class Photographs:
 
     def view(self, chosen: Int64) -> View:
         """What :func:`recall` reads of frames."""
+        if len(chosen) == 0:
+            return no_view()
         values = np.zeros((len(chosen), VIEW), np.float32)
         values[:, :12] = self._T_cam_vol[chosen, :3].reshape(-1, 12)
         values[:, 12:15] = self.T_vol_cam[chosen, :3, 3]
@@ -183,7 +204,7 @@ def photographs(config: ReliefConfig, state: Mapping[str, Any], most_bytes: floa
 
 
 class View(NamedTuple):
-    """Frames as the kernels read them: see :meth:`Photographs.view`."""
+    """Frames as the kernels read them: see :meth:`Photographs.view`; none of them where nothing is remembered."""
 
     values: Float32  # (K, VIEW)
     rgb: UInt8  # (K, h, w, 3)
@@ -192,6 +213,12 @@ class View(NamedTuple):
     shift: int
     depth_m: np.float32
     per_apart: np.float32
+
+
+def no_view() -> View:
+    """Of a relief without a memory."""
+    nothing = np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint16), np.zeros(4, np.float32)
+    return View(np.zeros((0, VIEW), np.float32), *nothing, 0, _ONE, _ONE)
 
 
 def _intrinsics(camera: Camera) -> Float32:
@@ -216,7 +243,8 @@ def usefulness(points, eye, T_cam_vol, places, frames, k, size, depth, depth_m, 
             vs = (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / zs * k[1] + k[3]
             if not (us > -_HALF and us < columns - _HALF and vs > -_HALF and vs < rows - _HALF):
                 continue
-            say = likeness(x, y, z, eye[0], eye[1], eye[2], places[number, 0], places[number, 1], places[number, 2])
+            px, py, pz = places[number, 0], places[number, 1], places[number, 2]
+            say, _ = likeness(x, y, z, eye[0], eye[1], eye[2], px, py, pz)
             seen = depth_m * np.float32(depth[frame, int(vs + _HALF) >> shift, int(us + _HALF) >> shift])
             if seen > _ZERO and seen < zs - np.float32(2) * layer_m:
                 say *= HIDDEN_USE
@@ -225,13 +253,15 @@ def usefulness(points, eye, T_cam_vol, places, frames, k, size, depth, depth_m, 
 
 @compiled
 def likeness(x, y, z, ex, ey, ez, px, py, pz):
-    """How much a frame at p says of a point to a view at e: 1 from the same place; by angle and distance less."""
+    """How much a frame at p says of a point to a view at e: 1 from the same place; by angle and distance less. And how
+    much beside other frames, of which those nearly from the view's direction are preferred more sharply."""
     ax, ay, az, bx, by, bz = ex - x, ey - y, ez - z, px - x, py - y, pz - z
     aa, bb, ab = ax * ax + ay * ay + az * az, bx * bx + by * by + bz * bz, ax * bx + ay * by + az * bz
-    apart = max(_ONE - ab / np.sqrt(max(aa * bb, _TINY)), _ZERO)  # 1 - cos, half the square of the angle
-    alike = _ANGLE2 / (_ANGLE2 + apart + apart)
-    near = min(aa / max(bb, _TINY), _ONE)  # square of the distances' ratio
-    return alike * np.sqrt(alike) * near * near * near
+    apart = max(_ONE - ab / np.sqrt(max(aa * bb, TINY)), _ZERO)  # 1 - cos, half the square of the angle
+    alike, sharp = _ANGLE2 / (_ANGLE2 + apart + apart), _SHARP2 / (_SHARP2 + apart + apart)
+    near = min(aa / max(bb, TINY), _ONE)  # square of the distances' ratio
+    near *= near * near
+    return alike * np.sqrt(alike) * near, sharp * sharp * np.sqrt(sharp) * near
 
 
 @compiled
@@ -264,7 +294,7 @@ def recall_pixel(
 
     values, rgb, depth: pointers to those of a :class:`View`. ex, ey, ez: where the view is from.
     """
-    r = g = b = square = total = _ZERO
+    r = g = b = square = total = sure = _ZERO
     wide, moved = columns >> shift, _ZERO if far else _ONE
     for number in range(count):
         at = number * VIEW
@@ -278,9 +308,11 @@ def recall_pixel(
         if not (us > _ZERO and us < columns - 1 and vs > _ZERO and vs < rows - 1):
             continue
         rim = min(min(us, columns - 1 - us) / columns, min(vs, rows - 1 - vs) / rows)
-        say = min(rim * np.float32(20) + np.float32(0.05), _ONE)
+        say = min(rim * np.float32(20), _ONE)  # fades out at the rim, so that no seam shows
+        beside = say
         if not far:
-            say *= likeness(x, y, z, ex, ey, ez, values[at + 12], values[at + 13], values[at + 14])
+            broad, sharp = likeness(x, y, z, ex, ey, ez, values[at + 12], values[at + 13], values[at + 14])
+            say, beside = say * broad, beside * sharp
         u0, v0 = int(us), int(vs)
         fu, fv = us - np.float32(u0), vs - np.float32(v0)
         first = (number * rows + v0) * columns + u0
@@ -304,22 +336,23 @@ def recall_pixel(
             cr += share * np.float32(rgb[pixel])
             cg += share * np.float32(rgb[pixel + 1])
             cb += share * np.float32(rgb[pixel + 2])
-        if passed <= _TINY:
+        if passed <= np.float32(1e-6):
             continue
         cr = values[at + 15] * cr + values[at + 18] * passed
         cg = values[at + 16] * cg + values[at + 19] * passed
         cb = values[at + 17] * cb + values[at + 20] * passed
-        total += say * passed
-        r += say * cr
-        g += say * cg
-        b += say * cb
+        sure += say * passed
+        total += beside * passed
+        r += beside * cr
+        g += beside * cg
+        b += beside * cb
         inverse = _ONE / passed
-        square += say * inverse * (cr * cr + cg * cg + cb * cb)
-    if total > _TINY:
+        square += beside * inverse * (cr * cr + cg * cg + cb * cb)
+    if total > _ZERO:
         inverse = _ONE / total
         r, g, b = r * inverse, g * inverse, b * inverse
         square = max(square * inverse - (r * r + g * g + b * b), _ZERO)
-    return r, g, b, total, square
+    return r, g, b, sure, square
 
 
 @compiled
@@ -359,9 +392,6 @@ def recall(view, points, direction, eye, found):
             ey,
             ez,
         )
-        found[n, 0], found[n, 1], found[n, 2] = r * _LEVEL, g * _LEVEL, b * _LEVEL
-        found[n, 3] = total / (total + _SURE)
-        found[n, 4] = np.sqrt(square) * _LEVEL
-
-
-_LEVEL = np.float32(1 / 255)
+        found[n, 0], found[n, 1], found[n, 2] = r * LEVEL, g * LEVEL, b * LEVEL
+        found[n, 3] = total / (total + SURE)
+        found[n, 4] = np.sqrt(square) * LEVEL

@@ -26,6 +26,7 @@ from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, UInt16
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import HAS_NUMBA
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import (
     DIRECT_CHANNELS,
@@ -38,9 +39,18 @@ from pose2rgbd_ros.models.relief.config import (
     ReliefConfig,
     TiledReliefConfig,
 )
-from pose2rgbd_ros.models.relief.kernels import march_fast
+from pose2rgbd_ros.models.relief.kernels import Tops, highest_layers, march_fast
 from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
-from pose2rgbd_ros.models.relief.memory import Photographs, glance_at, photographs, recall
+from pose2rgbd_ros.models.relief.memory import (
+    TINY,
+    WITHIN_PIXEL,
+    Photographs,
+    View,
+    glance_at,
+    photographs,
+    recall,
+    silhouettes,
+)
 from pose2rgbd_ros.models.relief.tiles import Owners, off_core, windows
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -191,9 +201,15 @@ class OccupancyVolume(nn.Module):
         return T_vol_cam[:, :3, 3].float(), directions.float()
 
     @torch.no_grad()
-    def hits(self, origin: Tensor, direction: Tensor) -> march.Hits:
-        """What rays (N, 3), (N, 3) meet; without gradients, t is the depth."""
-        return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m)
+    def hits(self, origin: Tensor, direction: Tensor, tops: Tops | None = None) -> march.Hits:
+        """What rays (N, 3), (N, 3) meet; without gradients, t is the depth. `tops`: of :meth:`tops`, if known."""
+        return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m, tops=tops)
+
+    @torch.no_grad()
+    def tops(self) -> Tops | None:
+        """What several marches through the same logits may share."""
+        plain = HAS_NUMBA and self.logits.device.type == "cpu"
+        return highest_layers(self.logits.detach().numpy()) if plain else None
 
     def depth(self, hits: march.Hits, origin: Tensor, direction: Tensor) -> Tensor:
         """Depth (N,) of hits again, differentiable in the logits around the surface and in the rays; NaN without one.
@@ -303,25 +319,26 @@ class Memory(nn.Module):
         return self._photographs
 
     @torch.no_grad()
-    def forward(
-        self, T_vol_cam: Tensor, glance: Any, t: Tensor, origin: Tensor, direction: Tensor, left_out: Any = None
-    ) -> Tensor:
-        """What the frames show, (B P, 5) as :func:`memory.recall`, of B views of P pixels each.
-
-        glance: (B, G, 3) points of the surface that they see, NaN for none. t: (B P,), NaN none. origin, direction:
-        (B P, 3). left_out: B times the frames (M,) that are not to be looked at, or None.
-        """
-        of_view = [values.cpu().numpy().reshape(len(T_vol_cam), -1, 3) for values in (origin, direction)]
-        reach = t.cpu().numpy().reshape(len(T_vol_cam), -1, 1)
-        found = np.zeros((*reach.shape[:2], MEMORY_CHANNELS), np.float32)
-        for index, T in enumerate(T_vol_cam.cpu().numpy()):
+    def views(self, T_vol_cam: Tensor, glance: Tensor, left_out: Sequence[Bool] | None) -> list[View]:
+        """The frames for B views: glance (B, G, 3) are points of the surface that they see, NaN for none; left_out: B
+        times the frames (M,) that are not to be looked at."""
+        found = []
+        for index, (T, points) in enumerate(zip(T_vol_cam.cpu().numpy(), glance.cpu().numpy(), strict=True)):
             without = None if left_out is None else left_out[index]
-            chosen = self.photographs.choose(T, glance[index].cpu().numpy(), self.config.memory_views, without)
-            if len(chosen):
-                start, way = (np.ascontiguousarray(values[index]) for values in of_view)
-                points = start + reach[index] * way
-                recall(self.photographs.view(chosen), points, np.nan_to_num(way), start[0], found[index])
-        return torch.from_numpy(found.reshape(-1, MEMORY_CHANNELS)).to(t.device)
+            chosen = self.photographs.choose(T, points, self.config.memory_views, without)
+            found.append(self.photographs.view(chosen))
+        return found
+
+
+@torch.no_grad()
+def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
+    """What the frames of a view show (N, 5), as :func:`memory.recall`, where rays (N, 3), (N, 3) of one camera end at
+    t (N,), NaN for never."""
+    start, way, reach = (np.ascontiguousarray(values.detach().cpu().numpy()) for values in (origin, direction, t))
+    found = np.zeros((len(reach), MEMORY_CHANNELS), np.float32)
+    if len(reach):
+        recall(view, start + reach[:, None] * way, np.nan_to_num(way), start[0], found)
+    return torch.from_numpy(found).to(t.device)
 
 
 # Pixels of one pass on a CPU, 16 views of 128 x 128: indices, weights and features take more than 500 bytes each.
@@ -381,15 +398,18 @@ class Relief(nn.Module):
         starts, direction = self.volume.rays(T_map_cam, rays_cam.flatten(-3, -2))
         origin = starts[:, None].expand(direction.shape).reshape(-1, 3)
         direction = direction.reshape(-1, 3)
-        hits, glance = self._hits(T_map_cam, origin, direction, rays_cam, glance_cam)
+        tops = self.volume.tops()
+        hits = self.volume.hits(origin, direction, tops)
         depth = self.volume.depth(hits, origin, direction) if self.training else hits.t
         # Only where poses are refined do features need to know how surfaces move under a ray.
         met = depth if T_map_cam.requires_grad else hits.t
         features = self.surface_features(met, origin, direction, focal_px)
         if self.memory is not None:
-            T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
-            recalled = self.memory(T_vol_cam.detach(), glance, hits.t, origin.detach(), direction.detach(), left_out)
-            features = with_recalled(features, recalled, self.config)
+            shape = batch, height, width
+            seen = self._recalled(
+                T_map_cam, rays_cam, glance_cam, left_out, hits.t.reshape(shape), origin, direction, tops
+            )
+            features = with_recalled(features, seen, self.config)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
         direct = None if self.memory is None else direct_colour(image, self.config)
@@ -407,19 +427,56 @@ class Relief(nn.Module):
         coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
         return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
 
-    def _hits(
-        self, T_map_cam: Tensor, origin: Tensor, direction: Tensor, rays_cam: Tensor, glance_cam: Tensor | None
-    ) -> tuple[march.Hits, Tensor | None]:
-        """What the rays (N, 3) meet, and, with a memory, points (B, G, 3) met by those it chooses frames by."""
-        if self.memory is None:
-            return self.volume.hits(origin, direction), None
+    @torch.no_grad()
+    def _recalled(
+        self,
+        T_map_cam: Tensor,
+        rays_cam: Tensor,
+        glance_cam: Tensor | None,
+        left_out: Sequence[Bool] | None,
+        t: Tensor,
+        origin: Tensor,
+        direction: Tensor,
+        tops: Tops | None,
+    ) -> Tensor:
+        """(N, 5) as remembered frames show what rays (N, 3) meet at t (B, H, W); at silhouettes of several rays a pixel
+        the mean."""
+        assert self.memory is not None
+        batch = len(t)
         starts, ways = self.volume.rays(T_map_cam, glances(rays_cam) if glance_cam is None else glance_cam)
-        starts = starts[:, None].expand(ways.shape)
-        both = torch.cat([origin, starts.reshape(-1, 3)]), torch.cat([direction, ways.reshape(-1, 3)])
-        met = self.volume.hits(*both)
-        count = len(origin)
-        hits = march.Hits(*(values[:count] for values in met))
-        return hits, (starts + met.t[count:].reshape(*ways.shape[:2], 1) * ways).detach()
+        from_ = starts[:, None].expand(ways.shape)
+        met = self.volume.hits(from_.reshape(-1, 3), ways.reshape(-1, 3), tops).t.reshape(*ways.shape[:2], 1)
+        T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
+        views = self.memory.views(T_vol_cam, from_ + met * ways, left_out)
+        of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t.flatten(), origin, direction))
+        found = torch.stack([recalled(*each) for each in zip(views, *of_view, strict=True)])
+        rays = rays_cam.expand(*t.shape, 3)
+        places = [silhouettes(each) for each in t.cpu().numpy()]
+        within = self._within(T_map_cam, rays, places)
+        start = starts[torch.tensor([view for view, place in enumerate(places) for _ in place[0]], dtype=torch.long)]
+        start = start[:, None].expand(within.shape)
+        ends = self.volume.hits(start.reshape(-1, 3), within.reshape(-1, 3), tops).t.reshape(within.shape[:2])
+        first = 0
+        for view, place in enumerate(places):
+            last = first + len(place[0])
+            some = (values[first:last].flatten(0, 1) for values in (ends, start, within))
+            seen = recalled(views[view], *some).reshape(-1, within.shape[1], MEMORY_CHANNELS)
+            found[view, place[0] * t.shape[2] + place[1]] = mean_recalled(seen)
+            first = last
+        return found.flatten(0, 1)
+
+    def _within(self, T_map_cam: Tensor, rays_cam: Tensor, places: list[tuple[Int64, Int64]]) -> Tensor:
+        """Directions (E, R, 3) in the volume of the rays within the pixels at these rows and columns of views."""
+        down, across = torch.gradient(rays_cam, dim=(-3, -2))
+        found = []
+        for view, (rows, columns) in enumerate(places):
+            offsets = WITHIN_PIXEL[: self.config.memory_rays]
+            some = [
+                rays_cam[view, rows, columns] + x * across[view, rows, columns] + y * down[view, rows, columns]
+                for x, y in offsets
+            ]
+            found.append(self.volume.rays(T_map_cam[view][None], torch.stack(some, 1).flatten(0, 1))[1][0])
+        return torch.cat(found).reshape(-1, self.config.memory_rays, 3)
 
     @torch.no_grad()
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
@@ -449,6 +506,13 @@ def glances(rays_cam: Tensor) -> Tensor:
     """(G, 3) or (B, G, 3) of the rays (..., H, W, 3) of a picture, by which remembered frames are chosen."""
     rows, columns = (torch.from_numpy(glance_at(side)).to(rays_cam.device) for side in rays_cam.shape[-3:-1])
     return rays_cam[..., rows, :, :][..., columns, :].flatten(-3, -2)
+
+
+def mean_recalled(seen: Tensor) -> Tensor:
+    """(E, 5) of the R rays within each pixel, (E, R, 5): colours weighed by how sure they are."""
+    sure = seen[..., 3:4]
+    colour = (sure * seen[..., :3]).sum(1) / sure.sum(1).clamp(min=TINY)
+    return torch.cat([colour, seen[..., 3:].mean(1)], 1)
 
 
 def with_recalled(features: Tensor, recalled: Tensor, config: ReliefConfig) -> Tensor:

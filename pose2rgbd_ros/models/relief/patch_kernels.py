@@ -5,7 +5,8 @@ The arithmetic is that of render_kernels.py in another order: neighbouring rays 
 
 An image of patches is (rows + margins, columns + margins, channels) as in winograd.py; a patch's channels are those of
 its s x s pixels one after another, each `features` long: the ground's in whole registers, the coarse volume's likewise,
-then the extra ones. Pixels of patches beyond the image repeat its edge: rays, t and state have whole patches.
+then the extra ones, and, with a memory, what that shows. Pixels of patches beyond the image repeat its edge: rays, t
+and state have whole patches.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.beams import clear_until
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell, march_ray
+from pose2rgbd_ros.models.relief.memory import LEVEL, SURE, recall_pixel
 from pose2rgbd_ros.models.relief.render_kernels import nearest
 
 if HAS_NUMBA:
     from pose2rgbd_ros.models.relief.simd import fma, load8, load8_short, pointer, splat8, store
 
-_ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
+_ZERO, _HALF, _ONE, _TWO, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2), np.float32(np.nan)
 _NONE, _PER_FADE = np.float32(NONE_TEXELS), np.float32(1 / (NONE_TEXELS - FULL_TEXELS))
 _PI, _LEAST, _MOST = np.float32(np.pi), np.float32(1e-3), np.float32(1e3)
 _TINY, _WHITE, _LOWEST, _INF = np.float32(1e-24), np.float32(255), np.float32(-80), np.float32(np.inf)
@@ -78,10 +80,13 @@ def between(T_grid_cam, axis, x_low, x_high, y_low, y_high):
 
 
 @compiled
-def see_band(volume, beams, tables, T_grid_cam, rays, bounds, view, s, features, start, stop, met, image, known):
+def see_band(
+    volume, beams, tables, memory, T_grid_cam, rays, bounds, view, s, features, start, stop, met, image, known
+):
     """Rows start..stop of a picture, start a multiple of BEAM_PX, from rays to the shader's input.
 
-    view: the focal length in pixels and the scale of depth. met: direction, state and t as below. known: depth_m, sure.
+    memory: the frames looked up (a memory.View). view: the focal length in pixels and the scale of depth. met:
+    direction, state and t as below. known: depth_m, sure.
     """
     direction, state, t = met
     origin = T_grid_cam[:, 3].astype(np.float32)
@@ -93,6 +98,8 @@ def see_band(volume, beams, tables, T_grid_cam, rays, bounds, view, s, features,
         look_up_band(
             tables, origin, direction, t, rise, view[0], view[1], s, features, first, last, image, known[0], known[1]
         )
+        if len(memory.values) > 0:
+            recall_band(tables, memory, origin, direction, t, s, features, first, last, image)
 
 
 @compiled
@@ -257,6 +264,39 @@ def look_up_band(
 
 
 @compiled
+def recall_band(tables, memory, origin, direction, t, s, features, start, stop, image):
+    """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
+    far apart (see network.with_recalled)."""
+    values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
+    count, high, wide = memory.rgb.shape[:3]
+    fx, fy, cx, cy = memory.k
+    step_x, step_y, step_z = tables.step_m
+    ox, oy, oz = origin[0] * step_x, origin[1] * step_y, origin[2] * step_z
+    ground, before = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + _EXTRA
+    flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
+    for left in range(0, direction.shape[2], BEAM_PX):
+        for y in range(start, stop):
+            line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
+            for x in range(left, min(left + BEAM_PX, direction.shape[2])):
+                at = line + (x // s) * patch_size + (x % s) * features
+                dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
+                far = np.isnan(t[y, x])
+                if not far:
+                    dx, dy, dz = ox + t[y, x] * dx, oy + t[y, x] * dy, oz + t[y, x] * dz
+                elif not np.isfinite(dx + dy + dz):
+                    dx = dy = dz = _ZERO
+                r, g, b, total, square = recall_pixel(
+                    values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
+                    memory.per_apart, far, dx, dy, dz, ox, oy, oz,
+                )  # fmt: skip
+                sure = total / (total + SURE)
+                flat[at + before] = sure * (r * LEVEL - (_HALF + flat[at] + flat[at + ground]))
+                flat[at + before + 1] = sure * (g * LEVEL - (_HALF + flat[at + 1] + flat[at + ground + 1]))
+                flat[at + before + 2] = sure * (b * LEVEL - (_HALF + flat[at + 2] + flat[at + ground + 2]))
+                flat[at + before + 3], flat[at + before + 4] = sure, np.sqrt(square) * LEVEL
+
+
+@compiled
 def map_cell(starts, shapes, per_m, level, x, y, share):
     """The texel before a point, counted from the first of all, and the weights of it and its three neighbours."""
     rows, columns = shapes[2 * level], shapes[2 * level + 1]
@@ -292,21 +332,30 @@ def sky_features(sky, shape, dx, dy, dz, flat, at):
 
 
 @compiled
-def compose_band(image, residual, ground, metres, unit_m, s, features, start, stop, depth_m, rgb, depth):
-    """Rows start..stop of the finished images from the shader's answer (h, w, 4 s s or more): as `compose_rows`."""
+def compose_band(image, residual, ground, recalled, metres, unit_m, s, features, start, stop, depth_m, rgb, depth):
+    """Rows start..stop of the finished images from the shader's answer (h, w, 4 s s or more): as `compose_rows`.
+
+    recalled: where among a pixel's features the remembered colour begins; 0: there is none, else the answer has five
+    numbers a pixel.
+    """
     height, width = depth_m.shape
-    patches, answers = residual.shape[1], residual.shape[2]
+    patches, answers, each = residual.shape[1], residual.shape[2], 5 if recalled > 0 else 4
     flat, answer, row_of_patches = pointer(image), pointer(residual), image.shape[1] * image.shape[2]
     for y in range(start, min(stop, height)):
         line = (y // s + 1) * row_of_patches + image.shape[2] + (y % s) * s * features
-        more = (y // s) * patches * answers + (y % s) * s * 4
+        more = (y // s) * patches * answers + (y % s) * s * each
         for column in range(patches):
             for x in range(column * s, min(column * s + s, width)):
                 at = line + column * image.shape[2] + (x - column * s) * features
-                add = more + column * answers + (x - column * s) * 4
+                add = more + column * answers + (x - column * s) * each
                 if len(rgb):
+                    trust = _ZERO
+                    if recalled > 0:
+                        trust = _TWO / (_ONE + exponential(min(max(-answer[add + 4], _LOWEST), -_LOWEST)))
                     for channel in range(_DIRECT):
                         value = _HALF + flat[at + channel] + flat[at + ground + channel] + answer[add + channel]
+                        if recalled > 0:
+                            value += trust * flat[at + recalled + channel]
                         level = np.rint(min(max(value * _WHITE, _ZERO), _WHITE))
                         rgb[y, x, channel] = np.uint8(np.int32(level))
                 if len(depth):

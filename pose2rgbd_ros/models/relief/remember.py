@@ -27,7 +27,7 @@ from pose2rgbd_ros.training.data import TrainingData
 logger = logging.getLogger(__name__)
 
 LEAST_MB = 32.0  # a small place may remember more than it takes itself
-VIEWS = {"thin": 4, "full": 10}
+VIEWS, RAYS = {"thin": 4, "full": 10}, {"thin": 2, "full": 4}
 UNUSABLE, FIRST_STEP, LAST_STEP = 1, 2, 65535  # steps of depth: of a pixel the lens never filled; nearest; farthest
 FARTHEST = 20.0  # times the median depth: what is farther is as far
 HOLES = 0.02  # of a frame's depth from which on the relief's own is looked up again when that has learnt
@@ -45,35 +45,43 @@ class Remembered(NamedTuple):
     ends: Int64
     camera: Camera
     shift: int  # times that depth has half the pixels a side
+    finer: FrameCache | None  # whose recorded depth is kept, where that is finer than the training's
 
 
-def remembered(config: TrainConfig, chosen: ReliefSettings, data: TrainingData, network: ReliefConfig) -> Remembered:
+def remembered(
+    config: TrainConfig, chosen: ReliefSettings, data: TrainingData, network: ReliefConfig, depth: SurfaceDepth
+) -> Remembered:
     """What `chosen.memory` asks for, thinned to what may be kept. UserError: the machine cannot look it up."""
     if not HAS_NUMBA:
         raise UserError(f"{WHY_NO_NUMBA}; install numba, or train with --memory none")
-    finer = chosen.memory == "full" and min(data.dataset.camera.width, data.dataset.camera.height) >= 2 * config.size
+    full = chosen.memory == "full"
+    finer = full and min(data.dataset.camera.width, data.dataset.camera.height) >= 2 * config.size
     colours = frame_cache(data.dataset, 2 * config.size, config.fit) if finer else data.cache
-    shift = 0 if chosen.memory == "full" and not finer else 1
     train = data.split.train
-    camera, lookup = _pinhole(colours, shift)
+    camera, lookup = _pinhole(colours, 1)
     images = (colours.rgb[i] if lookup is None else resample(np.asarray(colours.rgb[i]), lookup, False) for i in train)
     jpeg, ends = as_jpegs(images)
     limit_mb = chosen.memory_mb or max(_stored_mb(network), LEAST_MB)
-    needed_mb = (len(jpeg) + 2 * len(train) * (camera.height >> shift) * (camera.width >> shift)) / MB
+
+    def needed_mb(shift: int) -> float:
+        return (len(jpeg) + 2 * len(train) * (camera.height >> shift) * (camera.width >> shift)) / MB
+
+    fine_depth = depth.source == "recorded" or not finer
+    shift = 0 if full and fine_depth and needed_mb(0) <= limit_mb else 1
     kept = np.arange(len(train))
-    if needed_mb > limit_mb:
-        kept = np.unique(
-            np.linspace(0, len(train) - 1, int(len(train) * limit_mb / needed_mb)).round().astype(np.int64)
-        )
+    if needed_mb(shift) > limit_mb:
+        few = np.linspace(0, len(train) - 1, int(len(train) * limit_mb / needed_mb(shift)))
+        kept = np.unique(few.round().astype(np.int64))
         if len(kept) == 0:
-            raise UserError(f"--memory-mb {limit_mb:g} holds no frame at all ({needed_mb / len(train):.2g} MB each)")
+            raise UserError(f"--memory-mb {limit_mb:g} holds no frame, of {needed_mb(shift) / len(train):.2g} MB each")
         logger.warning(
             "%d of %d frames are remembered: all would take %.0f MB, and --memory-mb allows %.0f",
-            len(kept), len(train), needed_mb, limit_mb,
+            len(kept), len(train), needed_mb(shift), limit_mb,
         )  # fmt: skip
         files = [jpeg[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         jpeg, ends = np.concatenate([files[i] for i in kept]), np.cumsum([len(files[i]) for i in kept])
-    return Remembered(train[kept], jpeg, np.asarray(ends, np.int64), camera, shift)
+    of_depth = colours if finer and shift == 0 else None
+    return Remembered(train[kept], jpeg, np.asarray(ends, np.int64), camera, shift, of_depth)
 
 
 def _pinhole(colours: FrameCache, shift: int) -> tuple[Camera, Float32 | None]:
@@ -97,6 +105,7 @@ def with_memory(network: ReliefConfig, chosen: ReliefSettings, kept: Remembered,
         network,
         memory_frames=len(kept.frames),
         memory_views=VIEWS[chosen.memory],
+        memory_rays=RAYS[chosen.memory],
         memory_width=kept.camera.width,
         memory_height=kept.camera.height,
         memory_shift=kept.shift,
@@ -118,18 +127,25 @@ class MemoryTraining:
         self.T_map_cam = data.T_map_cam[kept.frames]
         poses = se3.inverse(config.T_map_vol) @ self.T_map_cam
         self._unknown: dict[int, Bool] = {}
-        steps = np.stack([self._recorded(data.cache.camera, depth[int(f)], row) for row, f in enumerate(kept.frames)])
+        steps = np.stack([self._recorded(data, depth, row) for row in range(len(kept.frames))])
         self._memory.keep(kept.jpeg, kept.ends, steps, poses, kept.camera)
         self.fill()
 
-    def _recorded(self, camera: Camera, depth: Float32, row: int) -> UInt16:
+    def _recorded(self, data: TrainingData, depth: SurfaceDepth, row: int) -> UInt16:
         """Steps (h, w) of a frame's depth, and which of them are not known."""
+        frame, camera = int(self._kept.frames[row]), data.cache.camera
+        depth_m = depth[frame]
+        if self._kept.finer is not None and self._kept.finer.depth is not None:
+            camera, depth_m = self._kept.finer.camera, np.array(self._kept.finer.depth[frame], np.float32)
+            if data.max_depth is not None:
+                depth_m[depth_m > data.max_depth] = np.nan
+            depth_m *= np.float32(depth.unit_m)
         lookup = resample_map(camera, self._camera)
-        depth = resample(depth, lookup, True, np.nan)
-        known = np.isfinite(depth) & (depth > 0)
+        depth_m = resample(depth_m, lookup, True, np.nan)
+        known = np.isfinite(depth_m) & (depth_m > 0)
         if not known.all():
             self._unknown[row] = ~known & np.isfinite(lookup).all(-1)
-        steps = _steps(np.where(known, depth, 0.0), self._relief.config.memory_depth_m)
+        steps = _steps(np.where(known, depth_m, 0.0), self._relief.config.memory_depth_m)
         steps[~known] = UNUSABLE
         return steps
 
