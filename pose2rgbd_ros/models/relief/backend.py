@@ -30,8 +30,8 @@ from pose2rgbd_ros.models.relief.config import (
     TiledReliefConfig,
 )
 from pose2rgbd_ros.models.relief.kernels import highest_layers, march_rays
-from pose2rgbd_ros.models.relief.memory import View, glance_at, no_view, photographs
-from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, see_band
+from pose2rgbd_ros.models.relief.memory import WITHIN_PIXEL, View, glance_at, no_view, photographs
+from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, recall_band, see_band
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
 from pose2rgbd_ros.models.relief.winograd import TILE, Convolution, convolution, convolve, scratch
 from pose2rgbd_ros.training.checkpoint import Checkpoint
@@ -136,7 +136,7 @@ def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
 
 SHORT, TINY = 32767.0, 1e-12
 STRIPS_A_THREAD, HIGHEST_STRIP = 4, 8
-NO_VIEW = no_view()
+NO_VIEW, WITHIN = no_view(), np.array(WITHIN_PIXEL)
 KEPT_FRAMES = 2  # a camera and its small picture (Renderer.progressive)
 
 
@@ -277,7 +277,12 @@ class ReliefBackend:
 
         def see(start: int, stop: int, _: int) -> None:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
-            see_band(self._volume, self._beams, tables, memory, *rays, view, s, features, *rows, met, images[0], known)
+            see_band(self._volume, self._beams, tables, *rays, view, s, features, *rows, met, images[0], known)
+
+        def remember(start: int, stop: int, _: int) -> None:
+            rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
+            seen = frame.direction, frame.t, frame.shape, WITHIN[: config.memory_rays]
+            recall_band(self._volume, tables, memory, *rays[:2], *seen, s, features, *rows, images[0])
 
         def shade(layer: int, start: int, stop: int, thread: int) -> None:
             margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]
@@ -288,7 +293,8 @@ class ReliefBackend:
             rows = start * TILE * s, stop * TILE * s
             compose_band(images[0], images[3], ground, recalled, *units, s, features, *rows, frame.depth_m, rgb, depth)
 
-        self._run([see, partial(shade, 0), partial(shade, 1), finish], frame.strips)
+        before = [see] if self._memory is None else [see, remember]
+        self._run([*before, partial(shade, 0), partial(shade, 1), finish], frame.strips)
 
     def _looked_up(self, T_vol_cam: NDArray[np.float64], T_grid_cam: NDArray[np.float64], frame: Frame) -> View:
         """The remembered frames for a view, chosen by what a few of its rays meet."""

@@ -17,7 +17,7 @@ from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.beams import clear_until
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell, march_ray
-from pose2rgbd_ros.models.relief.memory import LEVEL, SURE, recall_pixel
+from pose2rgbd_ros.models.relief.memory import BENT, LEVEL, SURE, TINY, recall_pixel
 from pose2rgbd_ros.models.relief.render_kernels import nearest
 
 if HAS_NUMBA:
@@ -80,13 +80,10 @@ def between(T_grid_cam, axis, x_low, x_high, y_low, y_high):
 
 
 @compiled
-def see_band(
-    volume, beams, tables, memory, T_grid_cam, rays, bounds, view, s, features, start, stop, met, image, known
-):
+def see_band(volume, beams, tables, T_grid_cam, rays, bounds, view, s, features, start, stop, met, image, known):
     """Rows start..stop of a picture, start a multiple of BEAM_PX, from rays to the shader's input.
 
-    memory: the frames looked up (a memory.View). view: the focal length in pixels and the scale of depth. met:
-    direction, state and t as below. known: depth_m, sure.
+    view: the focal length in pixels and the scale of depth. met: direction, state and t as below. known: depth_m, sure.
     """
     direction, state, t = met
     origin = T_grid_cam[:, 3].astype(np.float32)
@@ -98,8 +95,6 @@ def see_band(
         look_up_band(
             tables, origin, direction, t, rise, view[0], view[1], s, features, first, last, image, known[0], known[1]
         )
-        if len(memory.values) > 0:
-            recall_band(tables, memory, origin, direction, t, s, features, first, last, image)
 
 
 @compiled
@@ -264,36 +259,94 @@ def look_up_band(
 
 
 @compiled
-def recall_band(tables, memory, origin, direction, t, s, features, start, stop, image):
+def recall_band(volume, tables, memory, T_grid_cam, rays, direction, t, size, within, s, features, start, stop, image):
     """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
-    far apart (see network.with_recalled)."""
+    far apart (see network.with_recalled).
+
+    memory: a memory.View. size: rows and columns of the picture; t is known of the rows beside start..stop, too.
+    within: (R, 2) where rays go through a pixel at a silhouette.
+    """
+    logits, top, around = volume
+    solid, top_at, around_at = pointer(logits), pointer(top), pointer(around)
     values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
     count, high, wide = memory.rgb.shape[:3]
     fx, fy, cx, cy = memory.k
     step_x, step_y, step_z = tables.step_m
-    ox, oy, oz = origin[0] * step_x, origin[1] * step_y, origin[2] * step_z
+    gx, gy, gz = np.float32(T_grid_cam[0, 3]), np.float32(T_grid_cam[1, 3]), np.float32(T_grid_cam[2, 3])
+    ox, oy, oz = gx * step_x, gy * step_y, gz * step_z
     ground, before = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + _EXTRA
     flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
+    height, width = size
     for left in range(0, direction.shape[2], BEAM_PX):
         for y in range(start, stop):
             line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
             for x in range(left, min(left + BEAM_PX, direction.shape[2])):
                 at = line + (x // s) * patch_size + (x % s) * features
-                dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
-                far = np.isnan(t[y, x])
-                if not far:
-                    dx, dy, dz = ox + t[y, x] * dx, oy + t[y, x] * dy, oz + t[y, x] * dz
-                elif not np.isfinite(dx + dy + dz):
-                    dx = dy = dz = _ZERO
-                r, g, b, total, square = recall_pixel(
-                    values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
-                    memory.per_apart, far, dx, dy, dz, ox, oy, oz,
-                )  # fmt: skip
-                sure = total / (total + SURE)
+                v, u = min(y, height - 1), min(x, width - 1)
+                above, below, west, east = max(v - 1, 0), min(v + 1, height - 1), max(u - 1, 0), min(u + 1, width - 1)
+                r = g = b = sure = apart = _ZERO
+                if min(height, width) > 1 and is_bent(t[v, u], t[v, west], t[v, east], t[above, u], t[below, u]):
+                    across, down = np.float64(1) / (east - west), np.float64(1) / (below - above)
+                    across_x, across_y = rays[0, v, east] - rays[0, v, west], rays[1, v, east] - rays[1, v, west]
+                    down_x, down_y = rays[0, below, u] - rays[0, above, u], rays[1, below, u] - rays[1, above, u]
+                    for number in range(len(within)):
+                        a, c = within[number, 0] * across, within[number, 1] * down
+                        ray_x = rays[0, v, u] + a * across_x + c * down_x
+                        ray_y = rays[1, v, u] + a * across_y + c * down_y
+                        dx = np.float32(T_grid_cam[0, 0] * ray_x + T_grid_cam[0, 1] * ray_y + T_grid_cam[0, 2])
+                        dy = np.float32(T_grid_cam[1, 0] * ray_x + T_grid_cam[1, 1] * ray_y + T_grid_cam[1, 2])
+                        dz = np.float32(T_grid_cam[2, 0] * ray_x + T_grid_cam[2, 1] * ray_y + T_grid_cam[2, 2])
+                        met, _, _, _, _, _ = march_ray(
+                            solid, logits.shape, top_at, around_at, gx, gy, gz, dx, dy, dz, _ZERO
+                        )
+                        far, px, py, pz = end_of(met, ox, oy, oz, dx * step_x, dy * step_y, dz * step_z)
+                        red, green, blue, say, square = recall_pixel(
+                            values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
+                            memory.per_apart, far, px, py, pz, ox, oy, oz,
+                        )  # fmt: skip
+                        certain = say / (say + SURE)
+                        r, g, b = r + certain * red, g + certain * green, b + certain * blue
+                        sure, apart = sure + certain, apart + np.sqrt(square)
+                    per_sure = _ONE / max(sure, TINY)
+                    r, g, b = r * per_sure, g * per_sure, b * per_sure
+                    sure, apart = sure / np.float32(len(within)), apart / np.float32(len(within))
+                else:
+                    dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
+                    far, px, py, pz = end_of(t[y, x], ox, oy, oz, dx, dy, dz)
+                    r, g, b, say, square = recall_pixel(
+                        values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
+                        memory.per_apart, far, px, py, pz, ox, oy, oz,
+                    )  # fmt: skip
+                    sure, apart = say / (say + SURE), np.sqrt(square)
                 flat[at + before] = sure * (r * LEVEL - (_HALF + flat[at] + flat[at + ground]))
                 flat[at + before + 1] = sure * (g * LEVEL - (_HALF + flat[at + 1] + flat[at + ground + 1]))
                 flat[at + before + 2] = sure * (b * LEVEL - (_HALF + flat[at + 2] + flat[at + ground + 2]))
-                flat[at + before + 3], flat[at + before + 4] = sure, np.sqrt(square) * LEVEL
+                flat[at + before + 3], flat[at + before + 4] = sure, apart * LEVEL
+
+
+@compiled
+def is_bent(here, west, east, above, below):
+    """Whether a pixel of depth `here` is a silhouette, by its neighbours' (see memory.silhouettes)."""
+    near = nearness(here)
+    across = abs(near + near - nearness(west) - nearness(east))
+    down = abs(near + near - nearness(above) - nearness(below))
+    return max(across, down) > BENT * near
+
+
+@compiled
+def nearness(t):
+    """Inverse depth, 0 of what nothing is met at."""
+    return _ZERO if np.isnan(t) else _ONE / t
+
+
+@compiled
+def end_of(t, ox, oy, oz, dx, dy, dz):
+    """Whether a ray meets nothing, and the point where it ends in metres, or then its direction."""
+    if not np.isnan(t):
+        return False, ox + t * dx, oy + t * dy, oz + t * dz
+    if np.isfinite(dx + dy + dz):
+        return True, dx, dy, dz
+    return True, _ZERO, _ZERO, _ZERO
 
 
 @compiled
