@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -426,6 +426,12 @@ class ReliefConfig:
         # YAML gives lists; a camera's pose needs them as they were.
         object.__setattr__(self, "origin_m", tuple(float(value) for value in self.origin_m))
         object.__setattr__(self, "quat_xyzw", tuple(float(value) for value in self.quat_xyzw))
+
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint says of it: without a memory no word of one, as those before there was any."""
+        return {
+            name: value for name, value in vars(self).items() if self.memory_frames or not name.startswith("memory")
+        }
 
     @property
     def T_map_vol(self) -> Float64:
