@@ -42,7 +42,9 @@ VIEW = (
 )
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_ANGLE2 = np.float32(0.08**2)  # square of the angle (rad) between two views at which the second says less
+_LITTLE = np.float32(0.03)  # of what frames before it said, below which a frame is not looked at
+_RIM, _CLOSE = np.float32(20), np.float32(0.03)
+_ANGLE2 = np.float32(0.12**2)  # square of the angle (rad) between two views at which the second says less
 _SHARP2 = np.float32(0.02**2)  # and of that within which frames are not preferred to one another
 SURE = np.float32(0.02)  # say at which a colour is half sure
 LEVEL = np.float32(1 / 255)
@@ -257,11 +259,16 @@ def likeness(x, y, z, ex, ey, ez, px, py, pz):
     much beside other frames, of which those nearly from the view's direction are preferred more sharply."""
     ax, ay, az, bx, by, bz = ex - x, ey - y, ez - z, px - x, py - y, pz - z
     aa, bb, ab = ax * ax + ay * ay + az * az, bx * bx + by * by + bz * bz, ax * bx + ay * by + az * bz
-    apart = max(_ONE - ab / np.sqrt(max(aa * bb, TINY)), _ZERO)  # 1 - cos, half the square of the angle
-    alike, sharp = _ANGLE2 / (_ANGLE2 + apart + apart), _SHARP2 / (_SHARP2 + apart + apart)
-    near = min(aa / max(bb, TINY), _ONE)  # square of the distances' ratio
+    inverse = _ONE / np.sqrt(max(aa * bb, TINY))
+    angle2 = max(_ONE - ab * inverse, _ZERO)
+    angle2 += angle2  # 2 (1 - cos), about the square of the angle
+    near = min(aa * inverse, _ONE)  # ratio of the distances
     near *= near * near
-    return alike * np.sqrt(alike) * near, sharp * sharp * np.sqrt(sharp) * near
+    near *= near
+    broad, narrow = _ANGLE2 + angle2, _SHARP2 + angle2
+    each = _ONE / (broad * narrow)
+    alike, sharp = _ANGLE2 * narrow * each, _SHARP2 * broad * each
+    return alike * alike * near, sharp * sharp * near
 
 
 @compiled
@@ -294,8 +301,11 @@ def recall_pixel(
 
     values, rgb, depth: pointers to those of a :class:`View`. ex, ey, ez: where the view is from.
     """
-    r = g = b = square = total = sure = _ZERO
+    red = green = blue = square = total = sure = _ZERO
     wide, moved = columns >> shift, _ZERO if far else _ONE
+    # Numbers of float32 and of integers make float64, which is slower.
+    per_column, per_row = _RIM / np.float32(columns), _RIM / np.float32(rows)
+    last_column, last_row = np.float32(columns - 1), np.float32(rows - 1)
     for number in range(count):
         at = number * VIEW
         zs = values[at + 8] * x + values[at + 9] * y + values[at + 10] * z + values[at + 11] * moved
@@ -305,54 +315,59 @@ def recall_pixel(
         xs = values[at] * x + values[at + 1] * y + values[at + 2] * z + values[at + 3] * moved
         ys = values[at + 4] * x + values[at + 5] * y + values[at + 6] * z + values[at + 7] * moved
         us, vs = xs * inverse * fx + cx, ys * inverse * fy + cy
-        if not (us > _ZERO and us < columns - 1 and vs > _ZERO and vs < rows - 1):
+        if not (us > _ZERO and us < last_column and vs > _ZERO and vs < last_row):
             continue
-        rim = min(min(us, columns - 1 - us) / columns, min(vs, rows - 1 - vs) / rows)
-        say = min(rim * np.float32(20), _ONE)  # fades out at the rim, so that no seam shows
+        rim = min(min(us, last_column - us) * per_column, min(vs, last_row - vs) * per_row)
+        say = min(rim, _ONE)  # fades out at the rim, so that no seam shows
         beside = say
         if not far:
             broad, sharp = likeness(x, y, z, ex, ey, ez, values[at + 12], values[at + 13], values[at + 14])
             say, beside = say * broad, beside * sharp
+        if beside < _LITTLE * total:
+            continue
         u0, v0 = int(us), int(vs)
         fu, fv = us - np.float32(u0), vs - np.float32(v0)
-        first = (number * rows + v0) * columns + u0
-        cr = cg = cb = passed = _ZERO
-        for tap in range(4):
-            du, dv = tap & 1, tap >> 1
-            share = (fu if du else _ONE - fu) * (fv if dv else _ONE - fv)
-            known = depth_m * np.float32(
-                depth[(number * (rows >> shift) + (v0 + dv >> shift)) * wide + (u0 + du >> shift)]
-            )
-            if far:
-                share = share if known == _ZERO else _ZERO
-            elif known == _ZERO:
-                share *= np.float32(1e-3)
-            else:
-                off = (known - zs) * per_apart
-                off *= off
-                share /= _ONE + off * off
-            pixel = (first + dv * columns + du) * 3
-            passed += share
-            cr += share * np.float32(rgb[pixel])
-            cg += share * np.float32(rgb[pixel + 1])
-            cb += share * np.float32(rgb[pixel + 2])
+        line = number * (rows >> shift)
+        above, below, west, east = line + (v0 >> shift), line + (v0 + 1 >> shift), u0 >> shift, u0 + 1 >> shift
+        a = share_of(depth[above * wide + west], zs, depth_m, per_apart, far) * (_ONE - fu) * (_ONE - fv)
+        b = share_of(depth[above * wide + east], zs, depth_m, per_apart, far) * fu * (_ONE - fv)
+        c = share_of(depth[below * wide + west], zs, depth_m, per_apart, far) * (_ONE - fu) * fv
+        d = share_of(depth[below * wide + east], zs, depth_m, per_apart, far) * fu * fv
+        passed = a + b + c + d
         if passed <= np.float32(1e-6):
             continue
+        pixel = 3 * ((number * rows + v0) * columns + u0)
+        next_row = pixel + 3 * columns
+        cr = a * rgb[pixel] + b * rgb[pixel + 3] + c * rgb[next_row] + d * rgb[next_row + 3]
+        cg = a * rgb[pixel + 1] + b * rgb[pixel + 4] + c * rgb[next_row + 1] + d * rgb[next_row + 4]
+        cb = a * rgb[pixel + 2] + b * rgb[pixel + 5] + c * rgb[next_row + 2] + d * rgb[next_row + 5]
         cr = values[at + 15] * cr + values[at + 18] * passed
         cg = values[at + 16] * cg + values[at + 19] * passed
         cb = values[at + 17] * cb + values[at + 20] * passed
         sure += say * passed
         total += beside * passed
-        r += beside * cr
-        g += beside * cg
-        b += beside * cb
+        red += beside * cr
+        green += beside * cg
+        blue += beside * cb
         inverse = _ONE / passed
         square += beside * inverse * (cr * cr + cg * cg + cb * cb)
     if total > _ZERO:
         inverse = _ONE / total
-        r, g, b = r * inverse, g * inverse, b * inverse
-        square = max(square * inverse - (r * r + g * g + b * b), _ZERO)
-    return r, g, b, sure, square
+        red, green, blue = red * inverse, green * inverse, blue * inverse
+        square = max(square * inverse - (red * red + green * green + blue * blue), _ZERO)
+    return red, green, blue, sure, square
+
+
+@compiled
+def share_of(steps, zs, depth_m, per_apart, far):
+    """How far a pixel of a frame whose depth is so many steps shows what lies at depth zs, or far away: 0..1."""
+    if far:
+        return _ONE if steps == 0 else _ZERO
+    if steps == 0:
+        return np.float32(1e-3)
+    off = (depth_m * np.float32(steps) - zs) * per_apart
+    off *= off
+    return _ONE / (_ONE + off * off) if off > _CLOSE else _ONE
 
 
 @compiled
