@@ -511,7 +511,7 @@ def glances(rays_cam: Tensor) -> Tensor:
 def mean_recalled(seen: Tensor) -> Tensor:
     """(E, 5) of the R rays within each pixel, (E, R, 5): colours weighed by how sure they are."""
     sure = seen[..., 3:4]
-    colour = (sure * seen[..., :3]).sum(1) / sure.sum(1).clamp(min=TINY)
+    colour = (sure * seen[..., :3]).sum(1) / sure.sum(1).clamp(min=float(TINY))
     return torch.cat([colour, seen[..., 3:].mean(1)], 1)
 
 
