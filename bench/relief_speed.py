@@ -27,6 +27,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -246,7 +247,7 @@ def memory_report() -> str:
         for number in range(ROUNDS + 1):
             for T in poses[:, None]:
                 for kind, backend in backends.items():
-                    spent = timed_ms(lambda backend=backend, T=T: backend.render(T, camera, out))  # type: ignore[misc]
+                    spent = timed_ms(partial(backend.render, T, camera, out))
                     times[kind] += [spent] * (number > 0)
         ms = {kind: float(np.median(each)) for kind, each in times.items()}
         table.add(size, *ms.values(), ms["thin"] / ms["none"], ms["full"] / ms["none"])
