@@ -306,9 +306,10 @@ class Memory(nn.Module):
             self.light.copy_(torch.from_numpy(light))
         self.photographs.correct(T_vol_cam, self.light.cpu().numpy())
 
-    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """What was looked up so far is of other tensors. (A module is told so of its network's `load_state_dict`.)"""
         self._photographs = None
-        return super().load_state_dict(*args, **options)
+        super()._load_from_state_dict(*args)
 
     @property
     def photographs(self) -> Photographs:
@@ -450,6 +451,8 @@ class Relief(nn.Module):
         views = self.memory.views(T_vol_cam, from_ + met * ways, left_out)
         of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t.flatten(), origin, direction))
         found = torch.stack([recalled(*each) for each in zip(views, *of_view, strict=True)])
+        if min(t.shape[1:]) < 2:
+            return found.flatten(0, 1)
         rays = rays_cam.expand(*t.shape, 3)
         places = [silhouettes(each) for each in t.cpu().numpy()]
         within = self._within(T_map_cam, rays, places)

@@ -30,7 +30,6 @@ LEAST_MB = 32.0  # a small place may remember more than it takes itself
 VIEWS, RAYS = {"thin": 4, "full": 10}, {"thin": 2, "full": 4}
 UNUSABLE, FIRST_STEP, LAST_STEP = 1, 2, 65535  # steps of depth: of a pixel the lens never filled; nearest; farthest
 FARTHEST = 20.0  # times the median depth: what is farther is as far
-HOLES = 0.02  # of a frame's depth from which on the relief's own is looked up again when that has learnt
 VIEWS_AT_ONCE = 16
 # Of the steps so many see no memory, so that learnt colours answer where no frame sees; of the others half leave out
 # the frame itself alone, as a random frame between recorded ones has it, the rest its neighbours, too.
@@ -150,12 +149,9 @@ class MemoryTraining:
         return steps
 
     @torch.no_grad()
-    def fill(self, least: float = 0.0) -> None:
-        """Give pixels without recorded depth the relief's own, 0 where that meets nothing: holes hide nothing then.
-
-        least: share of a frame's pixels without, below which it stays as it is.
-        """
-        rows = [row for row, unknown in self._unknown.items() if unknown.mean() > least]
+    def fill(self) -> None:
+        """Give pixels without recorded depth what the fused start has, 0 where that meets nothing: the sky."""
+        rows = list(self._unknown)
         rays = torch.from_numpy(self._camera.rays()).reshape(-1, 3)
         volume = self._relief.volume
         steps = self._memory.depth.numpy().view(np.uint16)

@@ -85,6 +85,26 @@ def test_what_is_remembered_is_shown_and_the_frame_left_out_is_not() -> None:
     assert (without - with_it).abs().mean() > 0.01
 
 
+def test_a_loaded_state_is_what_is_looked_up() -> None:
+    """The frames last looked up by are those of the tensors, also when a network takes over other ones."""
+    one, other = remembering_relief(2), remembering_relief(2)
+    assert one.memory is not None
+    assert other.memory is not None
+    moved = other.memory.T_vol_cam.numpy() + np.array([[0, 0, 0, 5.0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    other.memory.correct(moved, None)
+    assert not np.array_equal(one.memory.photographs.T_vol_cam, moved)
+    one.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(one.memory.photographs.T_vol_cam, moved)
+
+
+def test_a_picture_of_one_row_has_no_silhouettes() -> None:
+    model = remembering_relief(2)
+    rays = torch.from_numpy(Camera.from_fov(16, 16, 60.0).rays()).float()[:1]
+    with torch.no_grad():
+        made = model(torch.from_numpy(views()[:2]), rays, 14.0)
+    assert torch.isfinite(made.rgb).all()
+
+
 def wall_and_frames(depths_m: list[float], colours: list[int], shift: int = 0) -> Photographs:
     """Frames of one colour each, side by side, that look down from 10 m and saw something at their depth."""
     side = 32
