@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -142,10 +143,12 @@ class MemoryTraining:
         lookup = resample_map(camera, self._camera)
         depth_m = resample(depth_m, lookup, True, np.nan)
         known = np.isfinite(depth_m) & (depth_m > 0)
+        # Colours at the border of what the lens shows are mixed with black.
+        inside = cv2.erode(np.isfinite(lookup).all(-1).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         if not known.all():
-            self._unknown[row] = ~known & np.isfinite(lookup).all(-1)
+            self._unknown[row] = ~known & inside
         steps = _steps(np.where(known, depth_m, 0.0), self._relief.config.memory_depth_m)
-        steps[~known] = UNUSABLE
+        steps[~known | ~inside] = UNUSABLE
         return steps
 
     @torch.no_grad()
