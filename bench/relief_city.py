@@ -13,8 +13,10 @@ from torch.nn import functional
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.relief.config import ReliefConfig
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
+from pose2rgbd_ros.models.relief.memory import as_jpegs
 from pose2rgbd_ros.models.relief.network import Relief
+from pose2rgbd_ros.models.relief.remember import Remembered, with_memory
 from pose2rgbd_ros.training.checkpoint import Checkpoint, save_checkpoint
 from pose2rgbd_ros.training.evaluators import to_store
 from pose2rgbd_ros.training.families import architecture_of
@@ -50,6 +52,34 @@ def relief_city(side_m: int = SIDE_M) -> Relief:
         for parameter in model.shader.parameters():
             parameter.normal_(0.0, 0.03)
     return model.eval()
+
+
+def remembering(model: Relief, kind: str, T_map_cam: np.ndarray, size: int = 128) -> Relief:
+    """The same place with the memory that a training at `size` pixels with ``--memory kind`` leaves of frames at these
+    poses (M, 4, 4): their depth is the place's, their colours are noise."""
+    finer = 2 * size if kind == "full" else size
+    camera, generator = Camera.from_fov(finer, finer, FOV_DEG), np.random.default_rng(0)
+    noise = generator.integers(0, 256, (len(T_map_cam), finer // 8, finer // 8, 3), np.uint8)
+    jpeg, ends = as_jpegs(noise.repeat(8, 1).repeat(8, 2))
+    kept = Remembered(np.arange(len(T_map_cam)), jpeg, ends, camera, 0 if kind == "full" else 1, None)
+    config = with_memory(model.config, ReliefSettings(memory=kind), kept, HEIGHT_M)  # type: ignore[arg-type]
+    made = Relief(config).eval()
+    made.volume.load_state_dict(model.volume.state_dict())
+    made.features.load_state_dict(model.features.state_dict())
+    with torch.no_grad():
+        for parameter in made.shader.parameters():
+            parameter.normal_(0.0, 0.03)
+        rays = torch.from_numpy(camera.resized(finer >> kept.shift, finer >> kept.shift).rays()).reshape(-1, 3)
+        steps = []
+        for T in torch.from_numpy(T_map_cam):
+            origin, direction = model.volume.rays(T[None], rays)
+            t = model.volume.hits(origin.expand(direction[0].shape), direction[0]).t.numpy()
+            steps.append(np.rint(np.nan_to_num(t) / config.memory_depth_m).clip(0, 65535).astype(np.uint16))
+    shape = len(T_map_cam), finer >> kept.shift, finer >> kept.shift
+    assert made.memory is not None
+    poses = se3.inverse(config.T_map_vol) @ T_map_cam
+    made.memory.keep(jpeg, ends, np.concatenate(steps).reshape(shape), poses, camera)
+    return made
 
 
 def write_relief(path: Path, size: int, T_map_cam: np.ndarray | None = None, side_m: int = SIDE_M) -> np.ndarray:

@@ -125,6 +125,10 @@ ROWS = {
     "poses-refined": Row(poses, ReliefSettings(refine_poses=True)),
     "clean-refined": Row(untouched, ReliefSettings(refine_poses=True)),
     "movers": Row(untouched, movers=True),
+    "clean-memory": Row(untouched, ReliefSettings(memory="full")),
+    "poses-memory": Row(poses, ReliefSettings(memory="full")),
+    "exposure-learnt-memory": Row(exposure, ReliefSettings(exposure=True, memory="full")),
+    "movers-memory": Row(untouched, ReliefSettings(memory="full"), movers=True),
 }
 
 

@@ -4,6 +4,8 @@
     python bench/relief_speed.py --run RUN --dataset DATASET              # a trained relief and the frames it was
                                                                           # trained on, for the error against them
     python bench/relief_speed.py --run RUN --dataset DATASET --write      # writes bench/results/relief_speed.md
+    python bench/relief_speed.py --memory                                 # the city without, with a thin and with a
+                                                                          # full memory of 64 frames, by turns
 
 quick: `ReliefBackend`, which `Renderer` uses. plain: `PlainReliefBackend`, ray by ray, the shader in ONNX Runtime. They
 take turns pose by pose in one process, one thread, RGBD; what counts is the median of the CPU time of a picture. The
@@ -25,14 +27,16 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from relief_city import write_relief
+from relief_city import FOV_DEG, HEIGHT_M, relief_city, remembering, write_relief
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.models.relief import kernels, patch_kernels, winograd
@@ -221,6 +225,35 @@ class Place:
         return found
 
 
+def memory_report() -> str:
+    """Median ms of a picture of the city without a memory, and with one, by turns."""
+    plain = relief_city()
+    eye = np.random.default_rng(1).uniform((-60, -60, HEIGHT_M), (60, 60, HEIGHT_M + 5), (64, 3))
+    T_map_cam = se3.look_at(eye, eye * (1.0, 1.0, 0.0) + (3.0, 2.0, 0.0))
+    models = {"none": plain} | {kind: remembering(plain, kind, T_map_cam) for kind in ("thin", "full")}
+    backends = {
+        kind: ReliefBackend(model.config, {key: value.numpy() for key, value in model.state_dict().items()}, 1)
+        for kind, model in models.items()
+    }
+    # Moved a little from the frames, as a flight between them is.
+    poses = T_map_cam[:: len(T_map_cam) // POSES].copy()
+    poses[:, 0, 3] += 2.0
+    table = Table.of(
+        {"size": "d", **{f"{kind} ms": ".1f" for kind in models}, "thin / none": ".2f", "full / none": ".2f"}
+    )
+    for size in reversed(SIZES):
+        camera = Camera.from_fov(size, size, FOV_DEG)
+        out, times = blank(camera), {kind: [] for kind in models}
+        for number in range(ROUNDS + 1):
+            for T in poses[:, None]:
+                for kind, backend in backends.items():
+                    spent = timed_ms(partial(backend.render, T, camera, out))
+                    times[kind] += [spent] * (number > 0)
+        ms = {kind: float(np.median(each)) for kind, each in times.items()}
+        table.add(size, *ms.values(), ms["thin"] / ms["none"], ms["full"] / ms["none"])
+    return str(table.markdown())
+
+
 def psnr_db(squares: list[float]) -> float:
     """Of mean squared differences of 255 levels."""
     return float(10 * np.log10(255**2 / max(float(np.mean(squares)), 1e-9)))
@@ -275,7 +308,11 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="run folder or checkpoint of a relief")
     parser.add_argument("--dataset", type=Path, help="dataset to compare with")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    parser.add_argument("--memory", action="store_true", help="what a memory of frames costs, and nothing else")
     options = parser.parse_args()
+    if options.memory:
+        print(memory_report())
+        return 0
     machine = described()
     with tempfile.TemporaryDirectory() as folder:
         if options.run is None:

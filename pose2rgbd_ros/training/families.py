@@ -212,7 +212,8 @@ def architecture_of(model: nn.Module) -> dict[str, Any]:
         for name, (_, network) in part_of(family, "network").NETWORKS.items():
             if isinstance(model, network):
                 config: Any = model.config
-                return {"network": name, **vars(config)}
+                values = config.architecture() if hasattr(config, "architecture") else vars(config)
+                return {"network": name, **values}
     raise UserError(f"{type(model).__name__} is not a registered network")
 
 

@@ -23,13 +23,15 @@ from pose2rgbd_ros.models.relief.config import (
     EXTRA_CHANNELS,
     INSIDE,
     LANES,
+    MEMORY_CHANNELS,
     SKY_COLUMNS,
     SKY_ROWS,
     ReliefConfig,
     TiledReliefConfig,
 )
-from pose2rgbd_ros.models.relief.kernels import highest_layers
-from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, see_band
+from pose2rgbd_ros.models.relief.kernels import highest_layers, march_rays
+from pose2rgbd_ros.models.relief.memory import WITHIN_PIXEL, View, glance_at, no_view, photographs
+from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, recall_band, see_band
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
 from pose2rgbd_ros.models.relief.winograd import TILE, Convolution, convolution, convolve, scratch
 from pose2rgbd_ros.training.checkpoint import Checkpoint
@@ -134,6 +136,7 @@ def tile_state(state: Mapping[str, Any], tile: int | None) -> dict[str, Any]:
 
 SHORT, TINY = 32767.0, 1e-12
 STRIPS_A_THREAD, HIGHEST_STRIP = 4, 8
+NO_VIEW, WITHIN = no_view(), np.array(WITHIN_PIXEL)
 KEPT_FRAMES = 2  # a camera and its small picture (Renderer.progressive)
 
 
@@ -184,20 +187,21 @@ def patch_tables(tables: ReliefTables) -> PatchTables:
 def shader_layers(config: ReliefConfig, state: Mapping[str, Any]) -> list[Convolution]:
     """The shader of a network's state, its input and its answer a patch's pixels one after another.
 
-    A pixel of the input is the ground's features, the coarse volume's, both in whole registers, and the extra ones; a
-    pixel of the answer is its colour and depth.
+    A pixel of the input is the ground's features, the coarse volume's, both in whole registers, the extra ones, and
+    what a memory shows; a pixel of the answer is its colour and depth, and with a memory the trust in it.
     """
     s, ground, across = config.unshuffle, config.channels, config.coarse_channels
+    inputs, _, _, outputs = (channels // s**2 for channels in config.shader_widths())
     weights, biases = (
         [_float32(state[f"shader.layers.{layer}.{kind}"]) for layer in (0, 2, 4)] for kind in ("weight", "bias")
     )
-    first = weights[0].reshape(-1, ground + across + EXTRA_CHANNELS, s, s, 3, 3)
+    first = weights[0].reshape(-1, inputs, s, s, 3, 3)
     parts = np.split(first, [ground, ground + across], axis=1)
     parts[:2] = (np.moveaxis(in_registers(np.moveaxis(part, 1, -1)), -1, 1) for part in parts[:2])
     weights[0] = np.moveaxis(np.concatenate(parts, 1), 1, 3).reshape(len(first), -1, 3, 3)
-    last = weights[2].reshape(4, s, s, -1, 3, 3)
+    last = weights[2].reshape(outputs, s, s, -1, 3, 3)
     weights[2] = np.moveaxis(last, 0, 2).reshape(-1, *last.shape[3:])
-    biases[2] = np.moveaxis(biases[2].reshape(4, s, s), 0, 2).ravel()
+    biases[2] = np.moveaxis(biases[2].reshape(outputs, s, s), 0, 2).ravel()
     # A layer gives as many outputs, in whole registers, as the next one takes.
     layers: list[Convolution] = []
     for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -230,6 +234,7 @@ class ReliefBackend:
         self._tables = patch_tables(tables)
         self._beams = pyramid(tables.top)
         self._layers = shader_layers(config, state)
+        self._memory = photographs(config, state) if config.memory_frames else None
         self._scratch = [scratch(self._layers) for _ in range(self._threads)]
         self._frames: dict[Camera, Frame] = {}
         self._lock = threading.Lock()  # one set of buffers
@@ -259,8 +264,12 @@ class ReliefBackend:
         rgb = frame.no_rgb if out.rgb is None else out.rgb[index]
         depth = frame.no_depth if out.depth is None else out.depth[index]
         config, tables, s = self._config, self._tables, self._config.unshuffle
-        ground, features = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + EXTRA_CHANNELS
+        ground = tables.maps.shape[1]
+        features = ground + tables.coarse.shape[3] + EXTRA_CHANNELS
+        recalled = 0 if self._memory is None else features
+        features += 0 if self._memory is None else MEMORY_CHANNELS
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
+        memory = self._looked_up(T_vol_cam, T_grid_cam, frame)
         met = frame.direction, frame.state, frame.t
         view = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
         units = np.float32(config.layer_m), np.float32(config.unit_m)
@@ -270,6 +279,11 @@ class ReliefBackend:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
             see_band(self._volume, self._beams, tables, *rays, view, s, features, *rows, met, images[0], known)
 
+        def remember(start: int, stop: int, _: int) -> None:
+            rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
+            seen = frame.direction, frame.t, frame.shape, WITHIN[: config.memory_rays]
+            recall_band(self._volume, tables, memory, *rays[:2], *seen, s, features, *rows, images[0])
+
         def shade(layer: int, start: int, stop: int, thread: int) -> None:
             margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]
             convolve(images[layer], self._layers[layer], *shape, start, stop, margin, images[layer + 1], *buffers)
@@ -277,9 +291,21 @@ class ReliefBackend:
         def finish(start: int, stop: int, thread: int) -> None:
             shade(2, start, stop, thread)
             rows = start * TILE * s, stop * TILE * s
-            compose_band(images[0], images[3], ground, *units, s, features, *rows, frame.depth_m, rgb, depth)
+            compose_band(images[0], images[3], ground, recalled, *units, s, features, *rows, frame.depth_m, rgb, depth)
 
-        self._run([see, partial(shade, 0), partial(shade, 1), finish], frame.strips)
+        before = [see] if self._memory is None else [see, remember]
+        self._run([*before, partial(shade, 0), partial(shade, 1), finish], frame.strips)
+
+    def _looked_up(self, T_vol_cam: NDArray[np.float64], T_grid_cam: NDArray[np.float64], frame: Frame) -> View:
+        """The remembered frames for a view, chosen by what a few of its rays meet."""
+        if self._memory is None:
+            return NO_VIEW
+        direction = (frame.glance @ T_grid_cam[:, :3].T).astype(np.float32)
+        origin = T_grid_cam[None, :, 3].astype(np.float32)
+        state, found = np.empty(len(direction), np.uint8), np.empty((5, len(direction)), np.float32)
+        march_rays(*self._volume, origin, direction, 0, len(direction), state, found)
+        points = (origin + found[0][:, None] * direction) * np.array(self._config.step_m, np.float32)
+        return self._memory.view(self._memory.choose(T_vol_cam, points, self._config.memory_views))
 
     def _run(self, stages: list[Callable[[int, int, int], None]], strips: list[tuple[int, int]]) -> None:
         """Call every stage for every strip of rows in all threads, one of a strip when the stage before has done it and
@@ -341,6 +367,7 @@ class Frame:
         rays = np.pad(rays_cam[..., :2], ((0, h * s - height), (0, w * s - width), (0, 0)), mode="edge")
         self.rays = np.ascontiguousarray(np.moveaxis(rays, 2, 0))
         self.bounds = square_bounds(self.rays)
+        self.glance = rays_cam[np.ix_(glance_at(height), glance_at(width))].reshape(-1, 3)
         self.direction: Float32 = np.empty((3, h * s, w * s), np.float32)
         self.state, self.t = np.empty((h * s, w * s), np.uint8), np.empty((h * s, w * s), np.float32)
         down, across = -(-h // TILE), -(-w // TILE)

@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -317,6 +317,9 @@ SKY_ROWS, SKY_COLUMNS = 16, 64
 # A texel a pixel covers several of is noise to it: below FULL texels per pixel it counts whole, above NONE not at all.
 FULL_TEXELS, NONE_TEXELS = 2.0, 4.0
 EXTRA_CHANNELS = 5  # of the shader's input: direction (3), logarithm of the depth, whether there is a surface
+# And of a shader with a memory: what the remembered colour adds to the learnt one (3), how sure it is, its spread.
+MEMORY_CHANNELS = 5
+MOST_VIEWS = 32
 DIRECT_CHANNELS = 3  # the first channels of the features are colour already
 LARGE_IMAGE_PX = 256  # from here on the shader takes 4 x 4 pixels together
 # The coarse feature volume, which alone tells the storeys of a wall apart, holds this share of the values of the finest
@@ -354,6 +357,16 @@ class ReliefSettings:
     exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
+    memory: Literal["none", "thin", "full"] = setting(
+        "none",
+        "recorded colours that are looked up where rays meet surfaces: none; thin: few frames a picture, small; full: "
+        "more of them, at up to twice the training's resolution",
+    )
+    memory_mb: float | None = setting(
+        None,
+        "what the remembered frames may take; of more, every n-th is kept (as much as the rest of the model)",
+        ge=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -399,12 +412,26 @@ class ReliefConfig:
     unshuffle: int = setting(2, "pixels per side that the shader takes together", ge=1, le=8)
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
+    memory_frames: int = setting(0, "training frames that are remembered", ge=0)
+    memory_views: int = setting(8, "of which so many are looked up for a picture", ge=1, le=MOST_VIEWS)
+    memory_rays: int = setting(4, "rays through a pixel at a silhouette, by which frames are looked up", ge=1, le=4)
+    memory_width: int = setting(128, "width of a remembered frame in pixels", ge=2)
+    memory_height: int = setting(128, "its height", ge=2)
+    memory_shift: int = setting(0, "times that its depth has half the pixels a side", ge=0, le=4)
+    memory_bytes: int = setting(0, "of its colours, as JPEG", ge=0)
+    memory_depth_m: float = setting(1e-3, "metres of one step of its depth", ge=1e-9)
 
     def __post_init__(self) -> None:
         settings.check(self)
         # YAML gives lists; a camera's pose needs them as they were.
         object.__setattr__(self, "origin_m", tuple(float(value) for value in self.origin_m))
         object.__setattr__(self, "quat_xyzw", tuple(float(value) for value in self.quat_xyzw))
+
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint says of it: without a memory no word of one, as those before there was any."""
+        return {
+            name: value for name, value in vars(self).items() if self.memory_frames or not name.startswith("memory")
+        }
 
     @property
     def T_map_vol(self) -> Float64:
@@ -448,8 +475,6 @@ class ReliefConfig:
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the network's tensors, by their names in a checkpoint."""
         texels = sum(rows * columns for rows, columns in map(self.map_shape, range(self.levels)))
-        blocks = self.unshuffle**2
-        inputs = (self.channels + self.coarse_channels + EXTRA_CHANNELS) * blocks
         shapes: dict[str, tuple[int, ...]] = {
             "volume.logits": self.shape,
             "volume.seen": self.shape,
@@ -457,10 +482,30 @@ class ReliefConfig:
             "features.coarse": (int(np.prod(self.coarse_shape)), self.coarse_channels),
             "features.sky": (SKY_ROWS * SKY_COLUMNS, self.channels),
         }
-        for layer, (before, after) in enumerate(itertools.pairwise((inputs, self.width, self.width, 4 * blocks))):
+        for layer, (before, after) in enumerate(itertools.pairwise(self.shader_widths())):
             name = f"shader.layers.{2 * layer}"  # activations between
             shapes |= {f"{name}.weight": (after, before, 3, 3), f"{name}.bias": (after,)}
-        return shapes
+        return shapes | self.memory_shapes()
+
+    def shader_widths(self) -> tuple[int, int, int, int]:
+        """Channels before, between and after the shader's three layers."""
+        recalled = bool(self.memory_frames)
+        pixel = self.channels + self.coarse_channels + EXTRA_CHANNELS + recalled * MEMORY_CHANNELS
+        return pixel * self.unshuffle**2, self.width, self.width, (4 + recalled) * self.unshuffle**2
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the remembered frames' tensors."""
+        if not self.memory_frames:
+            return {}
+        frames, height, width = self.memory_frames, self.memory_height, self.memory_width
+        return {
+            "memory.jpeg": (self.memory_bytes,),
+            "memory.ends": (frames,),
+            "memory.depth": (frames, height >> self.memory_shift, width >> self.memory_shift),
+            "memory.T_vol_cam": (frames, 4, 4),
+            "memory.intrinsics": (4,),
+            "memory.light": (frames, 2, 3),
+        }
 
 
 def relief_config(

@@ -227,8 +227,13 @@ def march_rays(logits, top, around, origin, direction, start, stop, state, found
         found[3, index], found[4, index] = logit_before, logit_after
 
 
-def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int = 1) -> Hits:
+Tops = tuple[NDArray[np.int16], NDArray[np.int16]]
+
+
+def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int = 1, tops: Tops | None = None) -> Hits:
     """:func:`march.march`, compiled where numba is there and all is on the CPU; nothing needs a gradient.
+
+    tops: of :func:`highest_layers`, where they are known already.
 
     The first call of a process loads the compiled code (0.1 s), the first on a machine compiles it (some seconds).
     """
@@ -240,7 +245,7 @@ def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int =
         return march(logits, origin, direction)
     block = np.ascontiguousarray(logits.detach().numpy())
     rays = [np.ascontiguousarray(values.detach().numpy(), dtype=np.float32) for values in (origin, direction)]
-    top, around = highest_layers(block)
+    top, around = highest_layers(block) if tops is None else tops
     count = len(rays[0])
     state, found = np.empty(count, np.uint8), np.empty((5, count), np.float32)
 
@@ -252,7 +257,7 @@ def march_fast(logits: Tensor, origin: Tensor, direction: Tensor, threads: int =
     return Hits(t, torch.from_numpy(state), *others)
 
 
-def highest_layers(logits: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+def highest_layers(logits: NDArray[np.float32]) -> Tops:
     """Below what height there may be anything solid in `logits` (L, Y, X).
 
     (Y - 1, X - 1): per cell of the ground the highest layer solid at one of its corners, -1 for none.

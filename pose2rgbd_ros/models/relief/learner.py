@@ -28,7 +28,8 @@ from pose2rgbd_ros.models.relief.config import (
 from pose2rgbd_ros.models.relief.fuse import SeenPoints, fuse, seen_points
 from pose2rgbd_ros.models.relief.kernels import BLOCK
 from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
-from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief
+from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief, glances
+from pose2rgbd_ros.models.relief.remember import MemoryTraining, remembered, with_memory
 from pose2rgbd_ros.models.relief.surface import SurfaceDepth, surface_depth
 from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
@@ -75,6 +76,11 @@ class Exposures(nn.Module):
         ratio = (sums[0] + 1e-3) / (sums[1] + 1e-3)
         frames = torch.from_numpy(np.asarray(indices, np.int64))
         self.residual[frames, 0] = ratio.log().clamp(-1.0, 1.0).to(self.residual)
+
+    def gain_and_offset(self, indices: np.ndarray) -> Tensor:
+        """(B, 2, 3) of the frames `indices` (B,)."""
+        log_gain, offset = self._centred(indices).unbind(dim=1)
+        return torch.stack([log_gain.exp(), offset], 1)
 
     def penalty(self, indices: np.ndarray) -> Tensor:
         """To be added to the loss: mean square of the corrections of these frames, weighed."""
@@ -246,6 +252,8 @@ EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
 SEEN_FROM = 0.3  # of the run: before, what rays meet without known depth may be nothing real
 COARSE_PIXELS = 32  # a side: enough to tell the light of a picture
 OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
+DIRECT_WEIGHT = 0.2  # of the colour without memory and shader, so that it is there where no frame sees
+CORRECT_EVERY = 20  # steps
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
 
 
@@ -262,13 +270,15 @@ class ReliefLearner(Learner):
         device: torch.device,
         depth: SurfaceDepth,
         model: Relief,
+        memory: MemoryTraining | None = None,
     ) -> None:
-        """`depth` to learn from; `model` is the network as it starts, of the whole place or of a tile of it."""
+        """`depth` to learn from; `model` is the network as it starts, of the whole place or of a tile of it; `memory`
+        of its remembered frames."""
         super().__init__()
         self._data, self._device, self._seed = data, device, config.seed
         self._settings: ReliefSettings = config.relief
         chosen, train = self._settings, data.split.train
-        self._depth, self.model = depth, model
+        self._depth, self.model, self._memory = depth, model, memory
         frames = len(data.dataset)
         self.exposures = Exposures(frames, train) if chosen.exposure else None
         self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
@@ -303,9 +313,12 @@ class ReliefLearner(Learner):
         T_map_cam = torch.from_numpy(self._data.T_map_cam[indices]).to(self._device)
         if self.corrections is not None:
             T_map_cam = self.corrections(T_map_cam, indices)
-        made: ReliefOutput = network(T_map_cam, rays, self._focal_px)
+        made: ReliefOutput = network(T_map_cam, rays, self._focal_px, **self._looked_up(indices, generator))
         shown = made.rgb if self.exposures is None else self.exposures(made.rgb, indices)
         loss = colour_loss(shown, rgb)
+        if made.direct is not None:
+            direct = made.direct if self.exposures is None else self.exposures(made.direct, indices)
+            loss = loss + DIRECT_WEIGHT * colour_loss(direct, rgb)
         for part in (self.exposures, self.corrections):
             loss = loss if part is None else loss + part.penalty(indices)
         settings = self._settings
@@ -314,6 +327,24 @@ class ReliefLearner(Learner):
             self._mark_seen(made, depth.flatten())
         loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
         return loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
+
+    def _looked_up(self, indices: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
+        """What a rendering needs to know to look at remembered frames."""
+        if self._memory is None:
+            return {}
+        return {"glance_cam": glances(self._rays), "left_out": self._memory.left_out(indices, generator)}
+
+    @torch.no_grad()
+    def _correct_memory(self) -> None:
+        """Remembered frames are where, and of the light, that was learnt of them so far."""
+        assert self._memory is not None
+        frames = self._memory.frames
+        moved = light = None
+        if self.corrections is not None:
+            moved = self.corrections(torch.from_numpy(self._data.T_map_cam[frames]), frames)
+        if self.exposures is not None:
+            light = self.exposures.gain_and_offset(frames)
+        self._memory.correct(moved, light)
 
     @torch.no_grad()
     def _mark_seen(self, made: ReliefOutput, truth: Tensor) -> None:
@@ -342,6 +373,9 @@ class ReliefLearner(Learner):
         rate = self._rate * (PATCHES_FACTOR if self._rays.shape[0] > self._settings.crop else 1.0)
         of_maps, of_logits = MAPS_FACTOR * rate, LOGITS_FACTOR * rate
         self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps})
+        corrected = self.exposures is not None or self.corrections is not None
+        if self._memory is not None and corrected and int(self.steps) % CORRECT_EVERY == 0:
+            self._correct_memory()
 
     def _patches(self, indices: np.ndarray, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Colour (B, 3, S, S) in 0..1, depth (B, S, S) and rays (B, S, S, 3) of a random window of each frame."""
@@ -589,8 +623,14 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
     network, grid = choose_network(config, data, depth)
     if grid != (1, 1):
+        if chosen.memory != "none":
+            raise UserError("--memory is for one volume; leave it out, or use --tiles 1")
         return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
+    kept = None if chosen.memory == "none" else remembered(config, chosen, data, network, depth)
+    if kept is not None:
+        network = with_memory(network, chosen, kept, network.depth_scale_m)
     model, train = Relief(network), data.split.train
     points = seen_points(model, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
     fuse(model, points, chosen.start)  # without a start too: what was seen is known
-    return ReliefLearner(config, recipe, data, device, depth, model)
+    memory = None if kept is None else MemoryTraining(model, kept, data, depth)
+    return ReliefLearner(config, recipe, data, device, depth, model, memory)

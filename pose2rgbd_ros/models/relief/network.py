@@ -14,7 +14,8 @@ marked as seen, and unknown elsewhere; tables that move only where they were loo
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from torch.nn import functional
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, UInt16
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import HAS_NUMBA
 from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import (
     DIRECT_CHANNELS,
-    EXTRA_CHANNELS,
     FULL_TEXELS,
+    MEMORY_CHANNELS,
     NETWORK_CONFIGS,
     NONE_TEXELS,
     SKY_COLUMNS,
@@ -36,8 +39,18 @@ from pose2rgbd_ros.models.relief.config import (
     ReliefConfig,
     TiledReliefConfig,
 )
-from pose2rgbd_ros.models.relief.kernels import march_fast
+from pose2rgbd_ros.models.relief.kernels import Tops, highest_layers, march_fast
 from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
+from pose2rgbd_ros.models.relief.memory import (
+    TINY,
+    WITHIN_PIXEL,
+    Photographs,
+    View,
+    glance_at,
+    photographs,
+    recall,
+    silhouettes,
+)
 from pose2rgbd_ros.models.relief.tiles import Owners, off_core, windows
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -104,14 +117,13 @@ class Shader(nn.Module):
     def __init__(self, config: ReliefConfig) -> None:
         super().__init__()
         self.config = config
-        blocks = config.unshuffle**2
-        inputs = (config.channels + config.coarse_channels + EXTRA_CHANNELS) * blocks
+        inputs, first, second, outputs = config.shader_widths()
         self.layers = nn.Sequential(
-            nn.Conv2d(inputs, config.width, 3, padding=1),
+            nn.Conv2d(inputs, first, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(config.width, config.width, 3, padding=1),
+            nn.Conv2d(first, second, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(config.width, 4 * blocks, 3, padding=1),
+            nn.Conv2d(second, outputs, 3, padding=1),
         )
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
@@ -126,8 +138,22 @@ class Shader(nn.Module):
         padded = functional.pad(features, (0, -width % step, 0, -height % step), mode="replicate")
         residual = functional.pixel_shuffle(self.layers(functional.pixel_unshuffle(padded, step)), step)
         residual = residual[..., :height, :width]
-        ground, coarse = (features[:, first : first + DIRECT_CHANNELS] for first in (0, self.config.channels))
-        return 0.5 + ground + coarse + residual[:, :3], residual[:, 3] * self.config.layer_m
+        colour = direct_colour(features, self.config)
+        if self.config.memory_frames:
+            recalled = features[:, -MEMORY_CHANNELS:-2]
+            colour = colour + recalled * trust(residual[:, 4:5])
+        return colour + residual[:, :3], residual[:, 3] * self.config.layer_m
+
+
+def direct_colour(features: Tensor, config: ReliefConfig) -> Tensor:
+    """(B, 3, H, W) as the features (B, C, H, W) tell it themselves."""
+    ground, coarse = (features[:, first : first + DIRECT_CHANNELS] for first in (0, config.channels))
+    return 0.5 + ground + coarse
+
+
+def trust(logit: Tensor) -> Tensor:
+    """How much of a remembered colour is taken, 0..2, by what the shader says of it; 1 as it begins."""
+    return 2 * torch.sigmoid(logit)
 
 
 def extra_channels(direction: Tensor, depth: Tensor, found: Tensor, depth_scale_m: float) -> Tensor:
@@ -175,9 +201,15 @@ class OccupancyVolume(nn.Module):
         return T_vol_cam[:, :3, 3].float(), directions.float()
 
     @torch.no_grad()
-    def hits(self, origin: Tensor, direction: Tensor) -> march.Hits:
-        """What rays (N, 3), (N, 3) meet; without gradients, t is the depth."""
-        return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m)
+    def hits(self, origin: Tensor, direction: Tensor, tops: Tops | None = None) -> march.Hits:
+        """What rays (N, 3), (N, 3) meet; without gradients, t is the depth. `tops`: of :meth:`tops`, if known."""
+        return march_fast(self.logits.detach(), origin / self.step_m, direction / self.step_m, tops=tops)
+
+    @torch.no_grad()
+    def tops(self) -> Tops | None:
+        """What several marches through the same logits may share."""
+        plain = HAS_NUMBA and self.logits.device.type == "cpu"
+        return highest_layers(self.logits.detach().numpy()) if plain else None
 
     def depth(self, hits: march.Hits, origin: Tensor, direction: Tensor) -> Tensor:
         """Depth (N,) of hits again, differentiable in the logits around the surface and in the rays; NaN without one.
@@ -220,6 +252,96 @@ class OccupancyVolume(nn.Module):
         return self.seen[k, j, i] > 0
 
 
+# Recorded colours, looked up where rays meet surfaces.
+
+
+MEMORY_TYPES = {
+    "jpeg": torch.uint8,
+    "ends": torch.int64,
+    "depth": torch.int16,  # the bits of a uint16
+    "T_vol_cam": torch.float64,
+    "intrinsics": torch.float64,
+    "light": torch.float32,
+}
+DECODED_WHILE_TRAINING = 1e9
+
+
+class Memory(nn.Module):
+    """The remembered frames; nothing in it is learnt, but the shader learns how far to trust it.
+
+    The work is done on the CPU, whatever the device: the lookup is compiled code (memory.py).
+    """
+
+    jpeg: Tensor
+    ends: Tensor
+    depth: Tensor
+    T_vol_cam: Tensor
+    intrinsics: Tensor
+    light: Tensor
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self.config = config
+        shapes = config.memory_shapes()
+        for name, kind in MEMORY_TYPES.items():
+            self.register_buffer(name, torch.zeros(shapes[f"memory.{name}"], dtype=kind))
+        self.light.copy_(torch.tensor([1.0, 0.0]).reshape(2, 1))
+        self._photographs: Photographs | None = None
+
+    @torch.no_grad()
+    def keep(self, jpeg: UInt8, ends: Int64, depth: UInt16, T_vol_cam: Float64, camera: Camera) -> None:
+        """Take frames: see :class:`memory.Photographs`."""
+        self.jpeg.copy_(torch.from_numpy(jpeg))
+        self.ends.copy_(torch.from_numpy(ends))
+        self.depth.copy_(torch.from_numpy(depth.view(np.int16)))
+        self.T_vol_cam.copy_(torch.from_numpy(T_vol_cam))
+        self.intrinsics.copy_(torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy]))
+        self._photographs = None
+
+    @torch.no_grad()
+    def correct(self, T_vol_cam: Float64, light: Float32 | None) -> None:
+        """Other poses (M, 4, 4) and gains and offsets (M, 2, 3) of the same frames."""
+        self.T_vol_cam.copy_(torch.from_numpy(T_vol_cam))
+        if light is not None:
+            self.light.copy_(torch.from_numpy(light))
+        self.photographs.correct(T_vol_cam, self.light.cpu().numpy())
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """What was looked up so far is of other tensors. (A module is told so of its network's `load_state_dict`.)"""
+        self._photographs = None
+        super()._load_from_state_dict(*args)
+
+    @property
+    def photographs(self) -> Photographs:
+        """As memory.py looks them up."""
+        if self._photographs is None:
+            state = {f"memory.{name}": buffer.cpu().numpy() for name, buffer in self.named_buffers()}
+            self._photographs = photographs(self.config, state, DECODED_WHILE_TRAINING)
+        return self._photographs
+
+    @torch.no_grad()
+    def views(self, T_vol_cam: Tensor, glance: Tensor, left_out: Sequence[Bool] | None) -> list[View]:
+        """The frames for B views: glance (B, G, 3) are points of the surface that they see, NaN for none; left_out: B
+        times the frames (M,) that are not to be looked at."""
+        found = []
+        for index, (T, points) in enumerate(zip(T_vol_cam.cpu().numpy(), glance.cpu().numpy(), strict=True)):
+            without = None if left_out is None else left_out[index]
+            chosen = self.photographs.choose(T, points, self.config.memory_views, without)
+            found.append(self.photographs.view(chosen))
+        return found
+
+
+@torch.no_grad()
+def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
+    """What the frames of a view show (N, 5), as :func:`memory.recall`, where rays (N, 3), (N, 3) of one camera end at
+    t (N,), NaN for never."""
+    start, way, reach = (np.ascontiguousarray(values.detach().cpu().numpy()) for values in (origin, direction, t))
+    found = np.zeros((len(reach), MEMORY_CHANNELS), np.float32)
+    if len(reach):
+        recall(view, start + reach[:, None] * way, np.nan_to_num(way), start[0], found)
+    return torch.from_numpy(found).to(t.device)
+
+
 # Pixels of one pass on a CPU, 16 views of 128 x 128: indices, weights and features take more than 500 bytes each.
 PIXELS_AT_ONCE = 1 << 18
 
@@ -229,6 +351,7 @@ class ReliefOutput(NamedTuple):
 
     rgb: (B, 3, H, W), not yet clipped. depth: (B, H, W) of the surface, differentiable in the logits, NaN where none.
     residual: (B, H, W) what the shader adds to the depth. hits: of all rays (N,). origin, direction: (N, 3) in `vol`.
+    direct: (B, 3, H, W) colour as it is learnt of the surface alone; None without a memory.
     """
 
     rgb: Tensor
@@ -237,6 +360,7 @@ class ReliefOutput(NamedTuple):
     hits: march.Hits
     origin: Tensor
     direction: Tensor
+    direct: Tensor | None = None
 
 
 class Relief(nn.Module):
@@ -252,27 +376,45 @@ class Relief(nn.Module):
         self.volume = OccupancyVolume(config)
         self.features = Features(config)
         self.shader = Shader(config)
+        self.memory = Memory(config) if config.memory_frames else None
 
-    def forward(self, T_map_cam: Tensor, rays_cam: Tensor, focal_px: float) -> ReliefOutput:
+    def forward(
+        self,
+        T_map_cam: Tensor,
+        rays_cam: Tensor,
+        focal_px: float,
+        glance_cam: Tensor | None = None,
+        left_out: Sequence[Bool] | None = None,
+    ) -> ReliefOutput:
         """Render.
 
         Args:
             T_map_cam: (B, 4, 4) float64.
             rays_cam: (H, W, 3) or (B, H, W, 3), z = 1, NaN for pixels without a ray.
             focal_px: of the camera, for the size of a pixel on the surface.
+            glance_cam: (G, 3) rays by whose surfaces remembered frames are chosen; some of rays_cam if not given.
+            left_out: for each view the remembered frames (M,) that it must not look at.
         """
         batch, (height, width) = len(T_map_cam), rays_cam.shape[-3:-1]
         starts, direction = self.volume.rays(T_map_cam, rays_cam.flatten(-3, -2))
         origin = starts[:, None].expand(direction.shape).reshape(-1, 3)
         direction = direction.reshape(-1, 3)
-        hits = self.volume.hits(origin, direction)
+        tops = self.volume.tops()
+        hits = self.volume.hits(origin, direction, tops)
         depth = self.volume.depth(hits, origin, direction) if self.training else hits.t
         # Only where poses are refined do features need to know how surfaces move under a ray.
         met = depth if T_map_cam.requires_grad else hits.t
         features = self.surface_features(met, origin, direction, focal_px)
+        if self.memory is not None:
+            shape = batch, height, width
+            seen = self._recalled(
+                T_map_cam, rays_cam, glance_cam, left_out, hits.t.reshape(shape), origin, direction, tops
+            )
+            features = with_recalled(features, seen, self.config)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
-        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction)
+        direct = None if self.memory is None else direct_colour(image, self.config)
+        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction, direct)
 
     def surface_features(self, t: Tensor, origin: Tensor, direction: Tensor, focal_px: float) -> Tensor:
         """Inputs (N, C) of the shader for rays that meet a surface at t (N,), NaN none."""
@@ -285,6 +427,59 @@ class Relief(nn.Module):
         ground = ground.index_put((sky,), self.features.sky_at(direction[sky]))
         coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
         return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
+
+    @torch.no_grad()
+    def _recalled(
+        self,
+        T_map_cam: Tensor,
+        rays_cam: Tensor,
+        glance_cam: Tensor | None,
+        left_out: Sequence[Bool] | None,
+        t: Tensor,
+        origin: Tensor,
+        direction: Tensor,
+        tops: Tops | None,
+    ) -> Tensor:
+        """(N, 5) as remembered frames show what rays (N, 3) meet at t (B, H, W); at silhouettes of several rays a pixel
+        the mean."""
+        assert self.memory is not None
+        batch = len(t)
+        starts, ways = self.volume.rays(T_map_cam, glances(rays_cam) if glance_cam is None else glance_cam)
+        from_ = starts[:, None].expand(ways.shape)
+        met = self.volume.hits(from_.reshape(-1, 3), ways.reshape(-1, 3), tops).t.reshape(*ways.shape[:2], 1)
+        T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
+        views = self.memory.views(T_vol_cam, from_ + met * ways, left_out)
+        of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t.flatten(), origin, direction))
+        found = torch.stack([recalled(*each) for each in zip(views, *of_view, strict=True)])
+        if min(t.shape[1:]) < 2:
+            return found.flatten(0, 1)
+        rays = rays_cam.expand(*t.shape, 3)
+        places = [silhouettes(each) for each in t.cpu().numpy()]
+        within = self._within(T_map_cam, rays, places)
+        start = starts[torch.tensor([view for view, place in enumerate(places) for _ in place[0]], dtype=torch.long)]
+        start = start[:, None].expand(within.shape)
+        ends = self.volume.hits(start.reshape(-1, 3), within.reshape(-1, 3), tops).t.reshape(within.shape[:2])
+        first = 0
+        for view, place in enumerate(places):
+            last = first + len(place[0])
+            some = (values[first:last].flatten(0, 1) for values in (ends, start, within))
+            seen = recalled(views[view], *some).reshape(-1, within.shape[1], MEMORY_CHANNELS)
+            found[view, place[0] * t.shape[2] + place[1]] = mean_recalled(seen)
+            first = last
+        return found.flatten(0, 1)
+
+    def _within(self, T_map_cam: Tensor, rays_cam: Tensor, places: list[tuple[Int64, Int64]]) -> Tensor:
+        """Directions (E, R, 3) in the volume of the rays within the pixels at these rows and columns of views."""
+        down, across = torch.gradient(rays_cam, dim=(-3, -2))
+        found = []
+        for view, (rows, columns) in enumerate(places):
+            offsets = WITHIN_PIXEL[: self.config.memory_rays]
+            some = [
+                rays_cam[view, rows, columns] + x * across[view, rows, columns] + y * down[view, rows, columns]
+                for x, y in offsets
+            ]
+            found.append(self.volume.rays(T_map_cam[view][None], torch.stack(some, 1).flatten(0, 1))[1][0])
+        return torch.cat(found).reshape(-1, self.config.memory_rays, 3)
 
     @torch.no_grad()
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:
@@ -308,6 +503,27 @@ class Relief(nn.Module):
         depth = torch.where(known.reshape(made.depth.shape), depth, torch.nan)
         has_depth = self.config.output == "rgbd"
         return RenderTensors(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)
+
+
+def glances(rays_cam: Tensor) -> Tensor:
+    """(G, 3) or (B, G, 3) of the rays (..., H, W, 3) of a picture, by which remembered frames are chosen."""
+    rows, columns = (torch.from_numpy(glance_at(side)).to(rays_cam.device) for side in rays_cam.shape[-3:-1])
+    return rays_cam[..., rows, :, :][..., columns, :].flatten(-3, -2)
+
+
+def mean_recalled(seen: Tensor) -> Tensor:
+    """(E, 5) of the R rays within each pixel, (E, R, 5): colours weighed by how sure they are."""
+    sure = seen[..., 3:4]
+    colour = (sure * seen[..., :3]).sum(1) / sure.sum(1).clamp(min=float(TINY))
+    return torch.cat([colour, seen[..., 3:].mean(1)], 1)
+
+
+def with_recalled(features: Tensor, recalled: Tensor, config: ReliefConfig) -> Tensor:
+    """Features (N, C) of the shader, and behind them what remembered frames (N, 5) add to their colour, how sure they
+    are and how far apart."""
+    sure = recalled[:, 3:4]
+    direct = direct_colour(features, config)
+    return torch.cat([features, sure * (recalled[:, :3] - direct), recalled[:, 3:]], 1)
 
 
 def _joined(images: tuple[Tensor | None, ...]) -> Tensor | None:

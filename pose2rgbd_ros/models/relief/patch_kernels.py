@@ -5,7 +5,8 @@ The arithmetic is that of render_kernels.py in another order: neighbouring rays 
 
 An image of patches is (rows + margins, columns + margins, channels) as in winograd.py; a patch's channels are those of
 its s x s pixels one after another, each `features` long: the ground's in whole registers, the coarse volume's likewise,
-then the extra ones. Pixels of patches beyond the image repeat its edge: rays, t and state have whole patches.
+then the extra ones, and, with a memory, what that shows. Pixels of patches beyond the image repeat its edge: rays, t
+and state have whole patches.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.beams import clear_until
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell, march_ray
+from pose2rgbd_ros.models.relief.memory import BENT, LEVEL, SURE, TINY, recall_pixel
 from pose2rgbd_ros.models.relief.render_kernels import nearest
 
 if HAS_NUMBA:
     from pose2rgbd_ros.models.relief.simd import fma, load8, load8_short, pointer, splat8, store
 
-_ZERO, _HALF, _ONE, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.nan)
+_ZERO, _HALF, _ONE, _TWO, _NAN = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2), np.float32(np.nan)
 _NONE, _PER_FADE = np.float32(NONE_TEXELS), np.float32(1 / (NONE_TEXELS - FULL_TEXELS))
 _PI, _LEAST, _MOST = np.float32(np.pi), np.float32(1e-3), np.float32(1e3)
 _TINY, _WHITE, _LOWEST, _INF = np.float32(1e-24), np.float32(255), np.float32(-80), np.float32(np.inf)
@@ -257,6 +259,97 @@ def look_up_band(
 
 
 @compiled
+def recall_band(volume, tables, memory, T_grid_cam, rays, direction, t, size, within, s, features, start, stop, image):
+    """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
+    far apart (see network.with_recalled).
+
+    memory: a memory.View. size: rows and columns of the picture; t is known of the rows beside start..stop, too.
+    within: (R, 2) where rays go through a pixel at a silhouette.
+    """
+    logits, top, around = volume
+    solid, top_at, around_at = pointer(logits), pointer(top), pointer(around)
+    values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
+    count, high, wide = memory.rgb.shape[:3]
+    fx, fy, cx, cy = memory.k
+    step_x, step_y, step_z = tables.step_m
+    gx, gy, gz = np.float32(T_grid_cam[0, 3]), np.float32(T_grid_cam[1, 3]), np.float32(T_grid_cam[2, 3])
+    ox, oy, oz = gx * step_x, gy * step_y, gz * step_z
+    ground, before = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + _EXTRA
+    flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
+    height, width = size
+    for left in range(0, direction.shape[2], BEAM_PX):
+        for y in range(start, stop):
+            line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
+            for x in range(left, min(left + BEAM_PX, direction.shape[2])):
+                at = line + (x // s) * patch_size + (x % s) * features
+                v, u = min(y, height - 1), min(x, width - 1)
+                above, below, west, east = max(v - 1, 0), min(v + 1, height - 1), max(u - 1, 0), min(u + 1, width - 1)
+                r = g = b = sure = apart = _ZERO
+                if min(height, width) > 1 and is_bent(t[v, u], t[v, west], t[v, east], t[above, u], t[below, u]):
+                    across, down = np.float64(1) / (east - west), np.float64(1) / (below - above)
+                    across_x, across_y = rays[0, v, east] - rays[0, v, west], rays[1, v, east] - rays[1, v, west]
+                    down_x, down_y = rays[0, below, u] - rays[0, above, u], rays[1, below, u] - rays[1, above, u]
+                    for number in range(len(within)):
+                        a, c = within[number, 0] * across, within[number, 1] * down
+                        ray_x = rays[0, v, u] + a * across_x + c * down_x
+                        ray_y = rays[1, v, u] + a * across_y + c * down_y
+                        dx = np.float32(T_grid_cam[0, 0] * ray_x + T_grid_cam[0, 1] * ray_y + T_grid_cam[0, 2])
+                        dy = np.float32(T_grid_cam[1, 0] * ray_x + T_grid_cam[1, 1] * ray_y + T_grid_cam[1, 2])
+                        dz = np.float32(T_grid_cam[2, 0] * ray_x + T_grid_cam[2, 1] * ray_y + T_grid_cam[2, 2])
+                        met, _, _, _, _, _ = march_ray(
+                            solid, logits.shape, top_at, around_at, gx, gy, gz, dx, dy, dz, _ZERO
+                        )
+                        far, px, py, pz = end_of(met, ox, oy, oz, dx * step_x, dy * step_y, dz * step_z)
+                        red, green, blue, say, square = recall_pixel(
+                            values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
+                            memory.per_apart, far, px, py, pz, ox, oy, oz,
+                        )  # fmt: skip
+                        certain = say / (say + SURE)
+                        r, g, b = r + certain * red, g + certain * green, b + certain * blue
+                        sure, apart = sure + certain, apart + np.sqrt(square)
+                    per_sure = _ONE / max(sure, TINY)
+                    r, g, b = r * per_sure, g * per_sure, b * per_sure
+                    sure, apart = sure / np.float32(len(within)), apart / np.float32(len(within))
+                else:
+                    dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
+                    far, px, py, pz = end_of(t[y, x], ox, oy, oz, dx, dy, dz)
+                    r, g, b, say, square = recall_pixel(
+                        values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
+                        memory.per_apart, far, px, py, pz, ox, oy, oz,
+                    )  # fmt: skip
+                    sure, apart = say / (say + SURE), np.sqrt(square)
+                flat[at + before] = sure * (r * LEVEL - (_HALF + flat[at] + flat[at + ground]))
+                flat[at + before + 1] = sure * (g * LEVEL - (_HALF + flat[at + 1] + flat[at + ground + 1]))
+                flat[at + before + 2] = sure * (b * LEVEL - (_HALF + flat[at + 2] + flat[at + ground + 2]))
+                flat[at + before + 3], flat[at + before + 4] = sure, apart * LEVEL
+
+
+@compiled
+def is_bent(here, west, east, above, below):
+    """Whether a pixel of depth `here` is a silhouette, by its neighbours' (see memory.silhouettes)."""
+    near = nearness(here)
+    across = abs(near + near - nearness(west) - nearness(east))
+    down = abs(near + near - nearness(above) - nearness(below))
+    return max(across, down) > BENT * near
+
+
+@compiled
+def nearness(t):
+    """Inverse depth, 0 of what nothing is met at."""
+    return _ZERO if np.isnan(t) else _ONE / t
+
+
+@compiled
+def end_of(t, ox, oy, oz, dx, dy, dz):
+    """Whether a ray meets nothing, and the point where it ends in metres, or then its direction."""
+    if not np.isnan(t):
+        return False, ox + t * dx, oy + t * dy, oz + t * dz
+    if np.isfinite(dx + dy + dz):
+        return True, dx, dy, dz
+    return True, _ZERO, _ZERO, _ZERO
+
+
+@compiled
 def map_cell(starts, shapes, per_m, level, x, y, share):
     """The texel before a point, counted from the first of all, and the weights of it and its three neighbours."""
     rows, columns = shapes[2 * level], shapes[2 * level + 1]
@@ -292,21 +385,30 @@ def sky_features(sky, shape, dx, dy, dz, flat, at):
 
 
 @compiled
-def compose_band(image, residual, ground, metres, unit_m, s, features, start, stop, depth_m, rgb, depth):
-    """Rows start..stop of the finished images from the shader's answer (h, w, 4 s s or more): as `compose_rows`."""
+def compose_band(image, residual, ground, recalled, metres, unit_m, s, features, start, stop, depth_m, rgb, depth):
+    """Rows start..stop of the finished images from the shader's answer (h, w, 4 s s or more): as `compose_rows`.
+
+    recalled: where among a pixel's features the remembered colour begins; 0: there is none, else the answer has five
+    numbers a pixel.
+    """
     height, width = depth_m.shape
-    patches, answers = residual.shape[1], residual.shape[2]
+    patches, answers, each = residual.shape[1], residual.shape[2], 5 if recalled > 0 else 4
     flat, answer, row_of_patches = pointer(image), pointer(residual), image.shape[1] * image.shape[2]
     for y in range(start, min(stop, height)):
         line = (y // s + 1) * row_of_patches + image.shape[2] + (y % s) * s * features
-        more = (y // s) * patches * answers + (y % s) * s * 4
+        more = (y // s) * patches * answers + (y % s) * s * each
         for column in range(patches):
             for x in range(column * s, min(column * s + s, width)):
                 at = line + column * image.shape[2] + (x - column * s) * features
-                add = more + column * answers + (x - column * s) * 4
+                add = more + column * answers + (x - column * s) * each
                 if len(rgb):
+                    trust = _ZERO
+                    if recalled > 0:
+                        trust = _TWO / (_ONE + exponential(min(max(-answer[add + 4], _LOWEST), -_LOWEST)))
                     for channel in range(_DIRECT):
                         value = _HALF + flat[at + channel] + flat[at + ground + channel] + answer[add + channel]
+                        if recalled > 0:
+                            value += trust * flat[at + recalled + channel]
                         level = np.rint(min(max(value * _WHITE, _ZERO), _WHITE))
                         rgb[y, x, channel] = np.uint8(np.int32(level))
                 if len(depth):

@@ -1,0 +1,236 @@
+"""Remembered frames: which are looked up, what hides them, and that training never looks at the frame it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.random_relief import relief_checkpoint, views
+from support.remembered import STEP_M, remembering_relief
+
+from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.pictures import measure
+from pose2rgbd_ros.geometry import se3
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import HAS_NUMBA
+from pose2rgbd_ros.models.relief import remember
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
+from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.config import resolve_recipe
+from pose2rgbd_ros.training.data import open_training_data
+from pose2rgbd_ros.training.families import architecture_of, train_config
+from pose2rgbd_ros.training.trainer import make_learner, train
+
+if not HAS_NUMBA:
+    pytest.skip("numba is not installed", allow_module_level=True)
+
+from pose2rgbd_ros.models.relief.memory import Photographs, recall
+
+CAMERA = Camera.from_fov(75, 53, 80.0)
+# Torch and compiled code round differently. Whether a ray grazes a silhouette, or a roof stands before a point, may
+# then be told otherwise at a pixel in thousands, which the shader spreads over its neighbours.
+LEVELS, APART = 1, 3e-3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"memory_rays": 1, "memory_views": 2, "shift": 0},
+        {"memory_rays": 2, "memory_views": 4, "unshuffle": 4, "width": 12},
+        {"unshuffle": 1, "channels": 5, "coarse_channels": 3},
+    ],
+)
+def test_the_compiled_renderer_shows_what_torch_shows(config: dict[str, Any], tmp_path: Path) -> None:
+    run = relief_checkpoint(tmp_path / "run", remembering_relief(1, **config), CAMERA)
+    quick, torch_ = (Renderer(run, "cpu", backend, guard=False) for backend in ("auto", "torch"))
+    assert (quick.backend_name, torch_.backend_name) == ("numba", "torch")
+    for camera in (CAMERA, CAMERA.resized(64, 64)):
+        a, b = (renderer.render_for_camera(views(), camera) for renderer in (quick, torch_))
+        assert a.rgb is not None
+        assert b.rgb is not None
+        off = np.abs(a.rgb.astype(int) - b.rgb).max(-1)
+        assert (off > LEVELS).mean() < APART
+        np.testing.assert_allclose(a.depth, b.depth, atol=0.05)
+
+
+def test_what_is_remembered_is_shown_and_the_frame_left_out_is_not() -> None:
+    model = remembering_relief(2)
+    assert model.memory is not None
+    T_map_cam = torch.from_numpy(model.config.T_map_vol @ model.memory.photographs.T_vol_cam[3])[None]
+    rays = torch.from_numpy(Camera.from_fov(32, 32, 60.0).rays()).float()
+    mask = np.zeros(9, bool)
+    mask[3] = True
+
+    def shown(left_out: list[np.ndarray] | None) -> torch.Tensor:
+        with torch.no_grad():
+            made: torch.Tensor = model(T_map_cam, rays, 28.0, left_out=left_out).rgb
+        return made
+
+    with_it, without = shown(None), shown([mask])
+    blind = shown([~np.zeros(9, bool)])
+    # Other colours of that frame: what left it out does not know.
+    rgb = model.memory.photographs.rgb[np.arange(9)]
+    rgb[3] = 255 - rgb[3]
+    model.memory.photographs.rgb = rgb
+    assert (shown(None) - with_it).abs().mean() > 0.02
+    assert torch.equal(shown([mask]), without)
+    assert torch.equal(shown([~np.zeros(9, bool)]), blind)
+    assert (without - with_it).abs().mean() > 0.01
+
+
+def test_a_loaded_state_is_what_is_looked_up() -> None:
+    """The frames last looked up by are those of the tensors, also when a network takes over other ones."""
+    one, other = remembering_relief(2), remembering_relief(2)
+    assert one.memory is not None
+    assert other.memory is not None
+    moved = other.memory.T_vol_cam.numpy() + np.array([[0, 0, 0, 5.0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    other.memory.correct(moved, None)
+    assert not np.array_equal(one.memory.photographs.T_vol_cam, moved)
+    one.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(one.memory.photographs.T_vol_cam, moved)
+
+
+def test_a_picture_of_one_row_has_no_silhouettes() -> None:
+    model = remembering_relief(2)
+    rays = torch.from_numpy(Camera.from_fov(16, 16, 60.0).rays()).float()[:1]
+    with torch.no_grad():
+        made = model(torch.from_numpy(views()[:2]), rays, 14.0)
+    assert torch.isfinite(made.rgb).all()
+
+
+def wall_and_frames(depths_m: list[float], colours: list[int], shift: int = 0) -> Photographs:
+    """Frames of one colour each, side by side, that look down from 10 m and saw something at their depth."""
+    side = 32
+    camera = Camera.from_fov(side, side, 90.0)
+    eye = np.array([[0.1 * i, 0.0, 10.0] for i in range(len(depths_m))])
+    T = se3.look_at(eye, eye * (1, 1, 0) + (0, 0, -1))
+    rgb = np.stack([np.full((side, side, 3), colour, np.uint8) for colour in colours])
+    depth = np.stack([np.full((side >> shift, side >> shift), round(depth / STEP_M), np.uint16) for depth in depths_m])
+    return Photographs(rgb, depth, STEP_M, T, camera, layer_m=0.5)
+
+
+def seen(photographs: Photographs, points: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
+    chosen = np.arange(len(photographs)) if chosen is None else chosen
+    found = np.empty((len(points), 5), np.float32)
+    eye = np.array([0.0, 0.3, 10.0], np.float32)
+    recall(photographs.view(chosen), points.astype(np.float32), np.zeros_like(points, np.float32), eye, found)
+    return found
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_what_stood_before_the_surface_does_not_reappear(shift: int) -> None:
+    """A van (2 m high) stood under one of two frames: the road is shown as the other saw it, and alone it is unsure."""
+    photographs = wall_and_frames([8.0, 10.0], [250, 80], shift)
+    road = np.array([[0.5, 0.5, 0.0], [-2.0, 1.0, 0.0]])
+    both = seen(photographs, road)
+    np.testing.assert_allclose(255 * both[:, :3], 80, atol=2)
+    alone, free = seen(photographs, road, np.array([0])), seen(photographs, road, np.array([1]))
+    assert (alone[:, 3] < 0.4).all()
+    assert (free[:, 3] > 0.9).all()
+    assert seen(photographs, np.array([[200.0, 0.0, 0.0]]))[0, 3] == 0.0  # nobody saw that
+
+
+def test_a_view_takes_frames_that_see_what_it_sees() -> None:
+    """Of frames at hand the nearest comes first; one that is left out, or before which something stands, does not."""
+    photographs = wall_and_frames([10.0, 10.0, 10.0, 3.0], [10, 20, 30, 40])
+    points = np.random.default_rng(0).uniform((-3, -3, 0), (3, 3, 0), (50, 3)).astype(np.float32)
+    T = photographs.T_vol_cam[2]
+    assert photographs.choose(T, points, 4)[0] == 2
+    assert photographs.choose(T, points, 2, np.array([False, False, True, False])).tolist() == [1, 0]
+    assert photographs.choose(photographs.T_vol_cam[3], points, 1)[0] != 3
+    assert len(photographs.choose(T, points, 4, np.ones(4, bool))) == 0
+
+
+def test_a_frame_of_another_exposure_is_shown_in_the_light_of_the_place() -> None:
+    photographs = wall_and_frames([10.0], [120])
+    light = np.array([[[1.2, 1.0, 0.8], [0.0, 0.1, 0.0]]], np.float32)
+    photographs.correct(photographs.T_vol_cam, light)
+    found = seen(photographs, np.array([[0.5, 0.5, 0.0]]))
+    np.testing.assert_allclose(found[0, :3], (np.array([120, 120, 120]) / 255 - light[0, 1]) / light[0, 0], atol=0.01)
+
+
+def tiny(**relief: Any) -> Any:
+    settings = {"size": 32, "device": "cpu", "epochs": 6, "tensorboard": False, "split": "random"}
+    return train_config("relief", relief=ReliefSettings(**relief), **settings)
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory: pytest.TempPathFactory, flight_dataset: Callable[..., Path]) -> Path:
+    return flight_dataset(tmp_path_factory.mktemp("memory") / "flight", frames=20)
+
+
+def learner_of(flight: Path, config: Any) -> Any:
+    data = open_training_data(flight, config)
+    return make_learner(config, resolve_recipe(config), data.for_training()), data
+
+
+def test_no_step_looks_at_its_own_frame(flight: Path) -> None:
+    learner, data = learner_of(flight, tiny(memory="thin"))
+    generator = np.random.default_rng(0)
+    counts = []
+    for _ in range(40):
+        masks = learner._memory.left_out(data.split.train[:4], generator)
+        assert all(mask[row] for row, mask in enumerate(masks))
+        counts += [int(mask.sum()) for mask in masks]
+    assert min(counts) == 1
+    assert max(counts) == len(data.split.train)  # some see nothing at all
+    frames = learner._memory.frames
+    assert np.isin(frames, data.split.train).all()
+    assert not np.isin(frames, np.concatenate([data.split.choose, data.split.judge])).any()
+
+
+def test_a_run_remembers_learns_and_renders_from_its_checkpoint_alone(flight: Path, tmp_path: Path) -> None:
+    scores = {}
+    for memory in ("none", "thin", "full"):
+        result = train(flight, tmp_path / memory, tiny(memory=memory))
+        scores[memory] = measure(result.checkpoint, flight, device="cpu").scores["model"]["rgb_mae_px"]
+    assert scores["full"] < scores["none"]
+    loaded = load_checkpoint(tmp_path / "full")
+    assert loaded.state_dict["memory.jpeg"].dtype == np.uint8
+    assert Renderer(tmp_path / "full", "cpu").backend_name == "numba"
+    # Without a memory a checkpoint says and holds no word of one.
+    none = load_checkpoint(tmp_path / "none")
+    assert not [name for name in (*none.state_dict, *none.architecture) if "memory" in name]
+    assert none.weight_shapes().keys() == none.state_dict.keys()
+
+
+def test_what_does_not_fit_is_thinned_and_said(flight: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny(memory="thin", memory_mb=1.0)
+    learner, data = learner_of(flight, config)
+    assert len(learner._memory.frames) == len(data.split.train)
+    depth, network = learner._depth, dataclasses.replace(learner.model.config, memory_frames=0)
+    few = dataclasses.replace(config.relief, memory_mb=1.0)
+    object.__setattr__(few, "memory_mb", 0.012)  # below what may be asked for, as a large place's frames would need
+    kept = remember.remembered(config, few, data, network, depth)
+    assert 1 <= len(kept.frames) < len(data.split.train)
+    assert f"{len(kept.frames)} of {len(data.split.train)} frames are remembered" in caplog.text
+    object.__setattr__(few, "memory_mb", 1e-4)
+    with pytest.raises(UserError, match="holds no frame"):
+        remember.remembered(config, few, data, network, depth)
+
+
+def test_tiles_have_no_memory(flight: Path) -> None:
+    with pytest.raises(UserError, match="--memory is for one volume"):
+        learner_of(flight, tiny(memory="thin", tiles="2"))
+
+
+def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
+    model = remembering_relief(3)
+    assert model.memory is not None
+    model.memory.jpeg.zero_()
+    run = relief_checkpoint(tmp_path / "run", model, CAMERA)
+    with pytest.raises(UserError, match=r"remembered frame .* damaged"):
+        Renderer(run, "cpu", guard=False).render(views())
+
+
+def test_an_architecture_without_a_memory_is_as_before() -> None:
+    names = {field.name for field in dataclasses.fields(ReliefConfig) if not field.name.startswith("memory")}
+    assert set(ReliefConfig().architecture()) == names
+    assert architecture_of(remembering_relief(0))["memory_frames"] == 9
