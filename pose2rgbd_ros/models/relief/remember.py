@@ -143,8 +143,7 @@ class MemoryTraining:
         lookup = resample_map(camera, self._camera)
         depth_m = resample(depth_m, lookup, True, np.nan)
         known = np.isfinite(depth_m) & (depth_m > 0)
-        # Colours at the border of what the lens shows are mixed with black.
-        inside = cv2.erode(np.isfinite(lookup).all(-1).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        inside = within_lens(lookup) if camera.is_distorted else np.ones(depth_m.shape, bool)
         if not known.all():
             self._unknown[row] = ~known & inside
         steps = _steps(np.where(known, depth_m, 0.0), self._relief.config.memory_depth_m)
@@ -198,6 +197,15 @@ class MemoryTraining:
     def frames(self) -> Int64:
         """Of the dataset."""
         return self._kept.frames
+
+
+def within_lens(lookup: Float32) -> Bool:
+    """Which pixels (h, w) of an undistorted frame the lens showed whole, by the map to it (h, w, 2): colours at the
+    border are mixed with black, which would be seen as a seam."""
+    shown = np.asarray(np.isfinite(lookup).all(-1), np.uint8)
+    inside = np.asarray(cv2.erode(shown, np.ones((3, 3), np.uint8))) > 0
+    inside[[0, -1]] = inside[:, [0, -1]] = False
+    return inside
 
 
 def _steps(depth_m: Float32 | Float64, step_m: float) -> UInt16:

@@ -16,10 +16,11 @@ from support.remembered import STEP_M, remembering_relief
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.models.backends import HAS_NUMBA
 from pose2rgbd_ros.models.relief import remember
 from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
+from pose2rgbd_ros.models.warp.views import pinhole_around
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.config import resolve_recipe
@@ -154,6 +155,18 @@ def test_a_frame_of_another_exposure_is_shown_in_the_light_of_the_place() -> Non
     photographs.correct(photographs.T_vol_cam, light)
     found = seen(photographs, np.array([[0.5, 0.5, 0.0]]))
     np.testing.assert_allclose(found[0, :3], (np.array([120, 120, 120]) / 255 - light[0, 1]) / light[0, 0], atol=0.01)
+
+
+def test_the_border_of_a_lens_is_left_out() -> None:
+    """An undistorted frame is black beside what the lens showed, and mixed with black at its border."""
+    lens = Camera(64, 64, 40.0, 40.0, 31.5, 31.5, "plumb_bob", (-0.1, 0.0, 0.0, 0.0))
+    pinhole = pinhole_around(lens)
+    lookup = resample_map(lens, pinhole)
+    white = resample(np.full((64, 64, 3), 200, np.uint8), lookup, False)
+    inside = remember.within_lens(lookup)
+    assert white.min() < 150
+    assert white[inside].min() == 200
+    assert inside.mean() > 0.7
 
 
 def tiny(**relief: Any) -> Any:
