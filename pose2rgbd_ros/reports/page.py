@@ -13,14 +13,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
-
-import jinja2
-from markupsafe import Markup
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.reports.table import Column, Table
+
+if TYPE_CHECKING:
+    import jinja2
 
 Mood = Literal["good", "bad", "neutral"]
 SCHEMA = "pose2rgbd.page/1"  # of the JSON beside a page; a key that changes its meaning makes it 2
@@ -265,6 +265,10 @@ def plain(value: Any) -> Any:
 
 @functools.cache
 def _template() -> jinja2.Template:
+    # Loaded with the first page that is drawn: what only describes one, or prints JSON, also runs on an aircraft.
+    import jinja2
+    from markupsafe import Markup
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
