@@ -225,7 +225,7 @@ class KeptRows:
     def keep(self, row: dict[str, Any]) -> None:
         """Written at once."""
         self._rows[self._key(row)] = row
-        self._path.write_text("".join(json.dumps(self._rows[key]) + "\n" for key in sorted(self._rows)))
+        self._path.write_text("".join(json.dumps(each) + "\n" for each in self._rows.values()))
 
     def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._names)
