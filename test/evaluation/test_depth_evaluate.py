@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support.pages import read_page
 
 from pose2rgbd_ros.cli.depth import EvaluateArguments
 from pose2rgbd_ros.cli.main import main
@@ -70,9 +71,9 @@ def test_a_folder_of_depth_against_a_dataset(
     assert "of the very frames judged, which flatters it" in said
     assert (report / "table.md").read_text().strip() in said
     assert len((report / "frames.csv").read_text().splitlines()) == FRAMES - 2 + 1
-    page = (report / "index.html").read_text()
+    page = read_page(report / "index.html")
     for name in ("frames.png", "errors.png"):
-        assert name in page
+        assert name in page.files
         assert cv2.imread(str(report / name)).std() > 10
 
 
@@ -206,7 +207,7 @@ def test_trajectories_against_a_reference(tmp_path: Path, capsys: pytest.Capture
         assert cv2.imread(str(out / f"{name}.png")).std() > 10
         errors = (out / f"{name}_errors.csv").read_text().splitlines()
         assert (errors[0], len(errors)) == ("pose,seconds,error_m", 301)
-    assert "01.png" in (out / "index.html").read_text()
+    assert "01.png" in read_page(out / "index.html").files
 
 
 def test_a_short_flight_proposes_shorter_segments(
@@ -233,7 +234,7 @@ def test_a_drive_with_a_slash_in_its_name(tmp_path: Path) -> None:
     sequence = measure("2011_09_26/image_02", Paired.of(_drive(30, 0.0), _drive(30, 0.1)), settings)
     write(tmp_path, OdometryReport([sequence], settings, "a drive"))
     assert (tmp_path / "2011_09_26-image_02.png").is_file()
-    assert "2011_09_26-image_02.png" in (tmp_path / "index.html").read_text()
+    assert "2011_09_26-image_02.png" in read_page(tmp_path / "index.html").files
 
 
 def test_what_stands_still_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,7 +215,7 @@ def test_table_three_in_small_and_again(
     assert printed.startswith((out / "tables.md").read_text())
     assert "| Slice-10 | Depth | n/a | 0.0147 |" in printed or "Slice-10 Depth" in printed, "in the table or left out"
     assert {file.name for file in out.iterdir()} == {
-        "index.html", "datasets", "runs", "table3.png", "tables.csv", "tables.md", "tables.yaml",
+        "index.html", "index.json", "datasets", "runs", "table3.png", "tables.csv", "tables.md", "tables.yaml",
     }  # fmt: skip
     assert "its depth divided by an unknown factor: 16 frames" in printed
     trained = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/checkpoint/weights.safetensors")}
