@@ -216,7 +216,9 @@ def test_resuming_what_is_complete_changes_nothing(busy):
 def test_the_command_says_what_it_made(tmp_path, capsys):
     path = tmp_path / "set"
     assert sim_command.main(["dataset", str(path), *command_line(replace(SMALL, frames=2))]) == 0
-    assert capsys.readouterr().out == f"{path}: 2 frames\n"
+    made, following = capsys.readouterr().out.splitlines()
+    assert made == f"{path}: 2 frames"
+    assert following.startswith(f"next: pose2rgbd train relief {path} ")
     assert len(Dataset(path)) == 2
 
 
