@@ -85,28 +85,28 @@ def studies() -> list[Study]:
             slices, ("bce_reduction=mean", *RATES), epochs=100,
         ),
         Study(
-            "order-kitchen-32", "The ablation at equal steps: red kitchen, 32 px, 8,000 steps.",
-            f"{kitchen} --sizes 32 {ABLATION} posenet", steps=8_000,
+            "order-kitchen-32", "The ablation at equal steps: red kitchen, 32 px, 3,000 steps.",
+            f"{kitchen} --sizes 32 {ABLATION} posenet", steps=3_000,
         ),
         Study(
             "suspects-town-32", "What each suspect changes in full PoseGAN: a town of 60 x 60 m, 32 px, 3,000 steps.",
             f"{town} --sizes 32 --models posegan", SUSPECTS, steps=3_000,
         ),
         Study(
-            "order-town-32", "The ablation at equal steps: the town, 32 px, 8,000 steps.",
-            f"{town} --sizes 32 {ABLATION} posenet", steps=8_000,
+            "order-town-32", "The ablation at equal steps: the town, 32 px, 3,000 steps.",
+            f"{town} --sizes 32 {ABLATION} posenet", steps=3_000,
         ),
         Study(
             "slices-300", "Slice against Base three times as long: 300 epochs.",
             slices, RATES[:1], epochs=300,
         ),
         Study(
-            "order-kitchen-64", "The ablation at equal steps: red kitchen, 64 px, 6,000 steps.",
-            f"{kitchen} --sizes 64 {ABLATION} posenet", steps=6_000,
+            "order-kitchen-64", "The ablation at equal steps: red kitchen, 64 px, 3,000 steps.",
+            f"{kitchen} --sizes 64 {ABLATION} posenet", steps=3_000,
         ),
         Study(
-            "order-town-64", "The ablation at equal steps: the town, 64 px, 6,000 steps.",
-            f"{town} --sizes 64 {ABLATION} posenet", steps=6_000,
+            "order-town-64", "The ablation at equal steps: the town, 64 px, 3,000 steps.",
+            f"{town} --sizes 64 {ABLATION} posenet", steps=3_000,
         ),
         Study(
             "paper-kitchen-32", "PoseGAN's paper to the letter but for 32 px: its recipe and width, 100,000 steps.",

@@ -35,6 +35,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.geometry.depth import resize_nearest
 from pose2rgbd_ros.geometry.geodesy import Datum, enu_to_wgs84
 from pose2rgbd_ros.geometry.se3 import umeyama
+from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Table
 from pose2rgbd_ros.sim.city.city import City
@@ -176,12 +177,14 @@ def relief_errors(run: Path, dataset: Dataset, truth: Dataset, judge: np.ndarray
     return depth_error(shown, [truth.depth(i) for i in judge]), float(rgb)
 
 
-def learn_exact(truth: Path, out: Path, size: int, minutes: float) -> None:
+def learn_exact(truth: Path, out: Path, size: int, minutes: float, memory: str) -> None:
     """A relief of the exact dataset."""
     if (out / "checkpoint").exists():
         return
     shutil.rmtree(out, ignore_errors=True)
-    train(truth, out, train_config("relief", size=size, max_minutes=minutes, clock="cpu", seed=0, tensorboard=False))
+    relief = ReliefSettings(memory=memory)  # type: ignore[arg-type]
+    common: dict[str, Any] = {"size": size, "max_minutes": minutes, "clock": "cpu", "tensorboard": False}
+    train(truth, out, train_config("relief", relief=relief, seed=0, **common))
 
 
 COLUMNS = {
@@ -191,7 +194,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def fly(name: str, kind: Kind, out: Path, args: list[str], size: int, minutes: float) -> tuple[Any, ...]:
+def fly(name: str, kind: Kind, out: Path, args: list[str], size: int, minutes: float, memory: str) -> tuple[Any, ...]:
     """Record, run, compare: a row of the table."""
     folder, flown = out / name.replace(" ", "_"), Flown(kind)
     if not (folder / "flight.mp4").exists():
@@ -200,14 +203,14 @@ def fly(name: str, kind: Kind, out: Path, args: list[str], size: int, minutes: f
     call = ["run", str(folder / "flight.mp4"), str(folder / "flight.gpx"), "--out", str(folder / "run"), *lens]
     call += ["--video.max-rate-hz", "1.25", "--convert.body-to-camera", "nadir", "--live-s", "0", "--video-s", "0"]
     call += ["--train.model", "relief", "--train.size", str(size), "--train.max-minutes", str(minutes)]
-    call += ["--train.clock", "cpu", "--train.no-tensorboard", *args]
+    call += ["--train.clock", "cpu", "--train.no-tensorboard", "--train.relief.memory", memory, *args]
     started = time.monotonic()
     print(" ".join(call), flush=True)
     pose2rgbd(call)
     print(f"run took {time.monotonic() - started:.0f} s", flush=True)
     made = Dataset(folder / "run" / "dataset")
     truth = write_truth(flown, made, folder / "truth")
-    learn_exact(truth.path, folder / "exact", size, minutes)
+    learn_exact(truth.path, folder / "exact", size, minutes, memory)
     split = splits.default_split(truth.path, truth.stamps_ns, truth.T_map_cam[:, :3, 3])
     scale, R, t = umeyama(made.T_map_cam[:, :3, 3], truth.T_map_cam[:, :3, 3])
     offset = scale * made.T_map_cam[:, :3, 3] @ R.T + t - truth.T_map_cam[:, :3, 3]
@@ -230,6 +233,7 @@ def main() -> None:
     parser.add_argument("--only", default=None, help="flights, by the beginning of their names, comma-separated")
     parser.add_argument("--minutes", type=float, default=1.5, help="processor minutes of each relief")
     parser.add_argument("--size", type=int, default=128, help="of relief's pictures")
+    parser.add_argument("--memory", choices=("none", "thin", "full"), default="none", help="of both reliefs")
     parser.add_argument("--run", nargs=argparse.REMAINDER, default=[], help="what else goes on to `pose2rgbd run`")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -237,7 +241,7 @@ def main() -> None:
     print(table.markdown(), flush=True)
     for name, kind in KINDS.items():
         if args.only is None or name.startswith(tuple(args.only.split(","))):
-            print(table.add(*fly(name, kind, args.out, args.run, args.size, args.minutes)), flush=True)
+            print(table.add(*fly(name, kind, args.out, args.run, args.size, args.minutes, args.memory)), flush=True)
     if args.only is None:
         RESULT.write_text(
             "# A video and its GPS log through `pose2rgbd run`\n\n"

@@ -54,7 +54,12 @@ class StereoSettings:
 
     size: int = setting(512, "longer side in pixels at which images are compared", ge=32)
     views: int = setting(6, "other frames that a frame is compared with", ge=2, le=16)
-    agree: int = setting(2, "other frames whose depth must confirm that of a pixel; with fewer it is unknown", ge=1)
+    agree: int = setting(
+        2,
+        "other frames whose depth must confirm that of a pixel, one where at most half of `views` could see it; with "
+        "fewer it is unknown",
+        ge=1,
+    )
     threads: int = setting(0, "processor threads; 0: one per core, at most 4", ge=0)
 
 
@@ -184,7 +189,7 @@ class _Stereo:
             for other in self._others(index)
             if (found := self._matched[other]) is not None
         ]
-        inverse, confidence = _confirmed(matched, others, self._camera, self._settings.agree)
+        inverse, confidence = _confirmed(matched, others, self._camera, self._settings)
         inverse = _without_speckles(inverse)
         depth = np.asarray(1 / inverse, np.float32)
         confidence[np.isnan(depth)] = 0
@@ -334,11 +339,12 @@ def _refine(
 
 
 def _confirmed(
-    mine: Matched, others: list[tuple[Matched, Float64]], camera: Camera, agree: int
+    mine: Matched, others: list[tuple[Matched, Float64]], camera: Camera, settings: StereoSettings
 ) -> tuple[Float32, Float32]:
     """Inverse depth (H, W) averaged with that of the others that agree, NaN where too few do; and confidence.
 
-    Looked up in another's depth and back again, a point must come out within AGREE_PX of its pixel.
+    Looked up in another's depth and back again, a point must come out within AGREE_PX of its pixel. At the edge of a
+    flight, which few frames see, one that agrees has to do: without a depth there is no picture of it at all.
     """
     rays = camera.rays().astype(np.float32)
     u, v = np.moveaxis(pixel_grid(camera.width, camera.height).astype(np.float32), -1, 0)
@@ -370,9 +376,9 @@ def _confirmed(
         votes += vote
         total += vote / z
         weight += vote
-    sure = known & (count >= agree)
+    sure = known & (count >= np.where(could <= settings.views / 2, 1, settings.agree))
     inverse = np.where(sure, total / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
-    confidence = votes / np.maximum(could, 1) * mine.correlation
+    confidence = votes / np.maximum(could, settings.agree) * mine.correlation
     return inverse, np.where(sure, confidence, 0).astype(np.float32)
 
 

@@ -136,12 +136,23 @@ def test_depth_that_others_contradict_is_unknown(flight: Flight) -> None:
         (Matched(1 / flight.depth[j], np.ones_like(wrong)), se3.inverse(flight.T_map_cam[j]) @ flight.T_map_cam[12])
         for j in (7, 11, 13)
     ]
-    inverse, confidence = _confirmed(Matched(1 / wrong, np.ones_like(wrong)), others, PINHOLE, agree=2)
+    inverse, confidence = _confirmed(Matched(1 / wrong, np.ones_like(wrong)), others, PINHOLE, StereoSettings(views=3))
     assert np.isnan(inverse[40:60, 20:50]).all()
     inverse[40:60, 20:50] = 1 / flight.depth[12][40:60, 20:50]
     assert np.isfinite(inverse).mean() > 0.8  # the rest is seen by fewer than two others
     assert np.nanmedian(np.abs(1 / inverse - flight.depth[12])) < 0.01
     assert not confidence[40:60, 20:50].any()
+
+
+def test_one_frame_that_agrees_suffices_where_few_could_see(flight: Flight) -> None:
+    mine = Matched(1 / flight.depth[12], np.ones_like(flight.depth[12]))
+    other = Matched(1 / flight.depth[13], np.ones_like(flight.depth[13]))
+    others = [(other, se3.inverse(flight.T_map_cam[13]) @ flight.T_map_cam[12])]
+    edge, sure = _confirmed(mine, others, PINHOLE, StereoSettings())
+    inner, _ = _confirmed(mine, 4 * others, PINHOLE, StereoSettings(agree=5))  # four could, which is more than half
+    assert np.isfinite(edge).mean() > 0.6
+    assert sure[np.isfinite(edge)].max() <= 0.5  # as sure as with half of those asked for
+    assert np.isnan(inner).all()
 
 
 def test_without_sparse_points_the_ground_says_where_to_look(flight: Flight) -> None:
