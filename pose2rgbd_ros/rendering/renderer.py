@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,7 +151,7 @@ class Renderer:
         self.backend_note = ""
         self._backend = self._make_backend(directory, loaded, backend, threads, precision)
         del loaded
-        _give_memory_back()
+        give_memory_back()
         self._lookup: tuple[Camera, NDArray[np.float32]] | None = None
 
     @property
@@ -365,10 +366,27 @@ def _has_gpu_driver() -> bool:
     return True
 
 
-def _give_memory_back() -> None:
-    """glibc keeps what loading a model has freed, of a relief as much as it has on disk; other libraries do not."""
+def give_memory_back() -> None:
+    """Let go of what loading a model has left: to be called where something was loaded, and may be at any time.
+
+    glibc keeps what was freed, of a relief as much as it has on disk; other libraries do not. Of LLVM, which loads
+    compiled code, the instructions are forgotten: 65 MB that stay in the system's cache of files as long as there is
+    room, and are read again should there be more to load.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim(0)
+        for start, size in _instructions_of("libllvmlite"):
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+
+def _instructions_of(library: str) -> Iterator[tuple[int, int]]:
+    """Address and bytes of the parts of a loaded library that are instructions, as its file has them."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, rights, *_, path = line.split(maxsplit=5)
+        if library in Path(path).name and rights == "r-xp":
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            yield start, end - start
 
 
 def _check_calibrated(which: str, camera: Camera) -> None:

@@ -15,7 +15,7 @@ from pose2rgbd.msg import ClearanceProfile, LookAhead
 from sensor_msgs.msg import Image
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
+from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common import conversions
