@@ -21,6 +21,7 @@ from pose2rgbd_ros.models.backends import (
     check_renderable,
     empty_images,
     is_installed,
+    usable_cores,
 )
 from pose2rgbd_ros.rendering.bounds import load_calibration
 from pose2rgbd_ros.rendering.trust import Guard, GuardAnswer
@@ -115,7 +116,8 @@ class Renderer:
             backend: "auto" is the quickest: on a CPU ONNX Runtime for Base and Slice, compiled code for relief, PyTorch
                 for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" for Base and
                 Slice only.
-            threads: CPU threads; None is half the cores for ONNX Runtime and all of them for compiled code, at most 4,
+            threads: CPU threads, no more than there are cores; None is half the cores for ONNX Runtime and all of them
+                for compiled code, at most 4,
                 and PyTorch's own choice for PyTorch, whose number is set for the whole process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
@@ -129,6 +131,7 @@ class Renderer:
         """
         self.device = choose_device(device)
         _check_choices(self.device, backend, threads, precision)
+        threads = _at_most_the_cores(threads)
         directory = checkpoint_directory(Path(checkpoint))
         loaded = load_checkpoint(directory)
         check_renderable(loaded)
@@ -405,6 +408,15 @@ def _check_choices(device: str, backend: str, threads: int | None, precision: st
         raise UserError(f"precision {precision} needs a CUDA device; on a CPU use float32")
     if device != "cpu" and backend == "onnx":
         raise UserError(f"backend onnx runs on the CPU; with device {device} use backend torch or auto")
+
+
+def _at_most_the_cores(threads: int | None) -> int | None:
+    """More threads than cores would only wait for each other: one launch file serves many computers."""
+    cores = usable_cores()
+    if threads is None or threads <= cores:
+        return threads
+    _log.warning("%d threads were asked for, and this process may use %d cores: it takes %d", threads, cores, cores)
+    return cores
 
 
 def _poses(T_map_cam: ArrayLike) -> NDArray[np.float64]:

@@ -13,7 +13,9 @@ import torch
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import usable_cores
 from pose2rgbd_ros.models.pose2rgbd.export import export_checkpoint
+from pose2rgbd_ros.models.torch_backend import TorchBackend
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -93,6 +95,57 @@ def test_cuda_asked_for_and_absent(make_checkpoint: Any) -> None:
     with pytest.raises(UserError, match="sees 0 CUDA devices; use device auto or cpu"):
         Renderer(make_checkpoint(), device="cuda")
     assert Renderer(make_checkpoint(), device="auto").device == "cpu"
+
+
+def test_more_threads_than_cores_are_cores(
+    make_checkpoint: Any, poses: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, before, cores = make_checkpoint(), torch.get_num_threads(), usable_cores()
+    try:
+        renderer = Renderer(path, "cpu", "torch", threads=cores + 7)
+        assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    said = f"{cores + 7} threads were asked for, and this process may use {cores} cores: it takes {cores}"
+    assert caplog.messages == [said]
+    assert renderer.render(poses).rgb is not None
+    caplog.clear()
+    Renderer(path, "cpu", threads=cores)
+    assert not caplog.messages
+
+
+def test_a_gpu_without_memory_is_left_for_the_cpu(
+    make_checkpoint: Any, poses: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is needed: what the driver would raise is raised for a device that is not the CPU."""
+    path = make_checkpoint()
+    expected = Renderer(path, "cpu", "torch").render(poses)
+    renderer = Renderer(path, "cpu", "torch")
+    backend, infer = renderer._backend, TorchBackend._infer
+
+    def full(self: TorchBackend, T: torch.Tensor, camera: Any) -> Any:
+        if self._device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return infer(self, T, camera)
+
+    monkeypatch.setattr(TorchBackend, "_infer", full)
+    monkeypatch.setattr(backend, "_device", torch.device("meta"))
+    for _ in range(2):
+        found = renderer.render(poses)
+        np.testing.assert_array_equal(found.rgb, expected.rgb)
+        np.testing.assert_array_equal(found.depth, expected.depth)
+    assert len(caplog.messages) == 1, "said once, and it stays there"
+    assert "meta has no memory left; rendering on the CPU from now on" in caplog.messages[0]
+
+
+def test_a_cpu_without_memory_says_so(make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("no memory")
+
+    renderer = Renderer(make_checkpoint(), "cpu", "torch")
+    monkeypatch.setattr(TorchBackend, "_infer", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        renderer.render(poses)
 
 
 def test_without_onnxruntime(make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
