@@ -117,8 +117,8 @@ class Renderer:
                 for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" for Base and
                 Slice only.
             threads: CPU threads, no more than there are cores; None is half the cores for ONNX Runtime and all of them
-                for compiled code, at most 4,
-                and PyTorch's own choice for PyTorch, whose number is set for the whole process.
+                for compiled code, at most 4, and PyTorch's own choice for PyTorch, whose number is set for the whole
+                process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
             guard: make depth NaN and confidence 0 where they are not to be trusted. Without it depth is as the model
