@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
+from support.small_relief import write_small_relief
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
@@ -16,7 +20,7 @@ from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import usable_cores
 from pose2rgbd_ros.models.pose2rgbd.export import export_checkpoint
 from pose2rgbd_ros.models.torch_backend import TorchBackend
-from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.rendering.renderer import Renderer, give_memory_back
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -95,6 +99,27 @@ def test_cuda_asked_for_and_absent(make_checkpoint: Any) -> None:
     with pytest.raises(UserError, match="sees 0 CUDA devices; use device auto or cpu"):
         Renderer(make_checkpoint(), device="cuda")
     assert Renderer(make_checkpoint(), device="auto").device == "cpu"
+
+
+def resident_kb(library: str) -> int:
+    """Of a loaded library's instructions."""
+    blocks = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.M)
+    mine = [block for block in blocks if library in block.partition("\n")[0] and " r-xp " in block]
+    assert mine, f"{library} is not loaded"
+    return sum(int(re.findall(r"^Rss:\s+(\d+) kB", block, re.M)[0]) for block in mine)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="memory by mapping is Linux'")
+def test_compiled_code_runs_on_without_what_loaded_it(tmp_path: Path) -> None:
+    renderer = Renderer(write_small_relief(tmp_path / "hamlet"), "cpu")
+    T = renderer.guard.example_T_map_cam
+    before, held_kb = renderer.render(T), resident_kb("libllvmlite")
+    give_memory_back()
+    assert resident_kb("libllvmlite") < held_kb / 10 + 100
+    after = renderer.render(T)
+    for name, images in before.present().items():
+        np.testing.assert_array_equal(after.present()[name], images)
+    assert numba.njit(lambda number: number + 1)(41) == 42, "and more can be compiled"
 
 
 def test_more_threads_than_cores_are_cores(
