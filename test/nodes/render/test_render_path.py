@@ -12,7 +12,6 @@ from lifecycle_msgs.msg import Transition
 from nav_msgs.msg import Path
 from pose2rgbd.action import RenderPath
 from rclpy.action import ActionClient
-from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from support.body_paths import LOOKS_DOWN, straight
 from support.small_relief import write_small_relief
@@ -172,7 +171,7 @@ def test_a_progressive_goal_shows_a_small_picture_of_each_pose_and_then_the_whol
     assert profiles, "and that is told too"
     assert profiles[0].poses == result.profile.poses[: len(profiles[0].poses)]
     plain = ask(shared_bench, client, path, with_rgb=True).result
-    assert serialize_message(plain) == serialize_message(result), "which is the same as without"
+    assert repr(plain) == repr(result), "which is the same as without; NaN counts as itself, padding of bytes not"
 
 
 def test_nothing_is_shown_unless_asked_for(shared_bench, client):
