@@ -1,4 +1,4 @@
-"""How cost grows: with resolution, batch, slices, the place, the frames of a dataset and the length of a recording.
+"""How cost grows: with resolution, batch, slices, place, frames of a dataset, length of a recording and subscribers.
 
     python bench/growth.py                 # writes bench/results/growth.md, .json and .png
     python bench/growth.py --only slices   # one curve, printed
@@ -7,7 +7,8 @@ resolution: milliseconds of a frame (RGBD), 64 to 1024 pixels a side; Base and S
 compiled. batch, slices: of a 256 x 256 frame (depth). place: relief at 256 pixels over a city of so many metres a side,
 and what its checkpoint takes. frames: opening a dataset, and asking the guard whether a pose is known, by frames.
 recording: `pose2rgbd convert` of a recording of so many seconds (256 x 256 JPEG at 30 Hz, odometry at 200 Hz): CPU
-seconds of the whole process and its highest memory.
+seconds of the whole process and its highest memory. subscribers: CPU milliseconds of the process that publishes 512 x
+512 RGB + depth at 15 Hz (reliable, config/fastdds.xml), and of each that subscribes, a pair of images; what share came.
 
 One thread, medians of processor time in turns. Exponent: of the straight line through a curve's last three points on
 logarithmic axes; 1 is in proportion to the axis. docs/performance.md says what limits each.
@@ -31,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from convert_speed import RATE_HZ, record
+from image_delivery import PROFILE, run
 from matplotlib.figure import Figure
 from relief_city import write_relief
 from tqdm import tqdm
@@ -53,6 +55,7 @@ SLICES = (2, 5, 10, 16, 32, 64, 128)
 SIDES_M = (150, 300, 600)
 FRAMES = (100, 300, 1000, 3000, 10_000)
 SECONDS = (10, 20, 40, 80, 160)
+SUBSCRIBERS, PAIRS_HZ, PUBLISHED_S = (1, 2, 4, 8), 15.0, 8.0
 ROUNDS, TURN = 3, 2
 
 
@@ -198,6 +201,18 @@ def recording(folder: Path) -> Iterator[list[Curve]]:
         yield [time, memory]
 
 
+def subscribers(folder: Path) -> Iterator[list[Curve]]:
+    sending, receiving = Curve("publisher, CPU time a pair", "ms"), Curve("each subscriber", "ms")
+    came = Curve("delivered", "%")
+    for number, count in enumerate(SUBSCRIBERS):
+        domain = 70 + number
+        (sent, cpu_s), heard = run("512x512 RGB + depth", True, PROFILE, PAIRS_HZ, PUBLISHED_S, domain, count)
+        sending.add(count, 1e3 * cpu_s / (sent / 2))
+        receiving.add(count, float(np.median([1e3 * spent_s / (max(got, 1) / 2) for got, _, _, spent_s in heard])))
+        came.add(count, 100 * sum(got for got, *_ in heard) / (sent * count))
+        yield [sending, receiving, came]
+
+
 # By name: its axis and what makes its curves, a point at a time.
 GROWTH: dict[str, tuple[str, int, Callable[[Path], Iterator[list[Curve]]]]] = {
     "resolution": ("side of the image in pixels", len(SIZES), resolution),
@@ -206,6 +221,7 @@ GROWTH: dict[str, tuple[str, int, Callable[[Path], Iterator[list[Curve]]]]] = {
     "place": ("side of the place in metres", len(SIDES_M), place),
     "frames": ("frames of a dataset", len(FRAMES), frames),
     "recording": ("seconds of a recording", len(SECONDS), recording),
+    "subscribers": ("subscribers of the images", len(SUBSCRIBERS), subscribers),
 }
 
 
@@ -219,8 +235,10 @@ def table(curves: list[Curve]) -> str:
 
 def draw(path: Path, found: dict[str, list[Curve]]) -> None:
     """A panel for each growth; what the machine allows is dotted."""
-    figure = Figure(figsize=(13, 7), dpi=100, layout="constrained")
-    for axes, (name, curves) in zip(figure.subplots(2, 3).flat, found.items(), strict=False):
+    figure = Figure(figsize=(17, 7), dpi=100, layout="constrained")
+    panels = figure.subplots(2, 4)
+    panels.flat[-1].set_axis_off()
+    for axes, (name, curves) in zip(panels.flat, found.items(), strict=False):
         for curve in curves:
             line = axes.plot(curve.x, curve.y, marker="o", markersize=4, label=f"{curve.label} ({curve.unit})")[0]
             if None not in curve.limit and not curve.label.endswith("eager"):

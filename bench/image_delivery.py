@@ -22,11 +22,13 @@ from pose2rgbd_ros.reports.table import Table
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = REPOSITORY / "config" / "fastdds.xml"
 RESULTS = REPOSITORY / "bench" / "results" / "image_delivery.md"
+START_S = 120.0  # in which the other process will have started, on a machine that does other things too
 CASES = {"512x512 RGB + depth": (512, 512, ("rgb8", "32FC1")), "1920x1080 RGB": (1920, 1080, ("rgb8",))}
 
 
-def publish(width: int, height: int, encodings: list[str], rate_hz: float, seconds: float) -> None:
-    """Publish at a steady pace and print how many images left."""
+def publish(width: int, height: int, encodings: list[str], rate_hz: float, seconds: float, subscribers: int) -> None:
+    """Publish at a steady pace once so many subscribers are there; print how many images left, and the processor's
+    seconds for them."""
     import rclpy
     from sensor_msgs.msg import Image
 
@@ -37,22 +39,22 @@ def publish(width: int, height: int, encodings: list[str], rate_hz: float, secon
     outputs = [
         (node.create_publisher(Image, f"image_{name}", 10), ImageBuffer(width, height, name)) for name in encodings
     ]
-    while any(publisher.get_subscription_count() == 0 for publisher, _ in outputs):
+    while any(publisher.get_subscription_count() < subscribers for publisher, _ in outputs):
         time.sleep(0.05)
     time.sleep(0.5)
-    start = time.monotonic()
+    start, begun_s = time.monotonic(), time.process_time()
     total = int(rate_hz * seconds)
     for index in range(total):
         time.sleep(max(0.0, start + index / rate_hz - time.monotonic()))
         now = time.time_ns()
         for publisher, buffer in outputs:
             publisher.publish(buffer.fill(buffer.pixels, now, str(index)))
-    print(total * len(outputs), flush=True)
+    print(total * len(outputs), time.process_time() - begun_s, flush=True)
     time.sleep(2.0)  # what is still on its way
 
 
 def subscribe(encodings: list[str], reliable: bool, seconds: float) -> None:
-    """Print how many images came, and their latencies."""
+    """Print how many images came, their latencies, and the processor's seconds for them."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -73,32 +75,41 @@ def subscribe(encodings: list[str], reliable: bool, seconds: float) -> None:
         node.create_subscription(Image, f"image_{name}", receive, qos)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    deadline = time.monotonic() + seconds + 20
-    last = time.monotonic()
+    deadline = time.monotonic() + seconds + START_S
+    last, begun_s = time.monotonic(), 0.0
     while time.monotonic() < deadline and (not latencies_ms or time.monotonic() - last < 1.5):
         before = len(latencies_ms)
         executor.spin_once(timeout_sec=0.1)
+        begun_s = begun_s if before else time.process_time()  # discovery is no part of it
         last = time.monotonic() if len(latencies_ms) > before or not latencies_ms else last
     p50, p95 = np.percentile(latencies_ms, [50, 95]) if latencies_ms else (np.nan, np.nan)
-    print(len(latencies_ms), p50, p95, flush=True)
+    print(len(latencies_ms), p50, p95, time.process_time() - begun_s, flush=True)
+
+
+def run(
+    case: str, reliable: bool, profile: Path | None, rate_hz: float, seconds: float, domain: int, subscribers: int = 1
+) -> tuple[list[float], list[list[float]]]:
+    """What the publisher prints, and each of the subscribers, all in processes of their own."""
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+    environment.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
+    if profile:
+        environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
+    role = [sys.executable, __file__, "--case", case, "--rate", str(rate_hz), "--seconds", str(seconds)]
+    role += ["--subscribers", str(subscribers), *(["--reliable"] if reliable else [])]
+    begun = [
+        subprocess.Popen([*role, "--role", name], env=environment, stdout=subprocess.PIPE, text=True)
+        for name in (*["subscribe"] * subscribers, "publish")
+    ]
+    said = [[float(word) for word in each.communicate(timeout=seconds + 2 * START_S)[0].split()] for each in begun]
+    return said[-1], said[:-1]
 
 
 def measure(
     case: str, reliable: bool, profile: Path | None, rate_hz: float, seconds: float, domain: int
 ) -> tuple[float, float, float]:
     """Delivered percent, and median and 95 % quantile of the latency in ms."""
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
-    environment.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
-    if profile:
-        environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
-    role = [sys.executable, __file__, "--case", case, "--rate", str(rate_hz), "--seconds", str(seconds)]
-    role += ["--reliable"] if reliable else []
-    run = [
-        subprocess.Popen([*role, "--role", name], env=environment, stdout=subprocess.PIPE, text=True)
-        for name in ("subscribe", "publish")
-    ]
-    received, sent = (process.communicate(timeout=seconds + 60)[0].split() for process in run)
-    return 100 * int(received[0]) / int(sent[0]), float(received[1]), float(received[2])
+    (sent, _), [(received, p50_ms, p95_ms, _)] = run(case, reliable, profile, rate_hz, seconds, domain)
+    return 100 * received / sent, p50_ms, p95_ms
 
 
 def main() -> None:
@@ -109,12 +120,13 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, default=PROFILE)
     parser.add_argument("--role", choices=("all", "publish", "subscribe"), default="all")
     parser.add_argument("--case", choices=CASES, default=next(iter(CASES)))
+    parser.add_argument("--subscribers", type=int, default=1, help="that a publisher waits for")
     parser.add_argument("--reliable", action="store_true")
     options = parser.parse_args()
     width, height, encodings = CASES[options.case]
     on = described()
     if options.role == "publish":
-        return publish(width, height, list(encodings), options.rate, options.seconds)
+        return publish(width, height, list(encodings), options.rate, options.seconds, options.subscribers)
     if options.role == "subscribe":
         return subscribe(list(encodings), options.reliable, options.seconds)
     said, measured = ("images", "subscriber", "profile"), ("delivered %", "p50 ms", "p95 ms")

@@ -61,6 +61,10 @@ class LeagueArguments:
     dataset: Annotated[
         tuple[Path, ...], tyro.conf.arg(help="folders of datasets (default: flights over two cities are simulated)")
     ] = ()
+    rows: Annotated[
+        Path | None,
+        tyro.conf.arg(help="folder of rows that were measured, here or elsewhere: they are not measured again"),
+    ] = None
     options: Annotated[LeagueConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=LeagueConfig)
     json: Json = False
 
@@ -69,7 +73,7 @@ def league(arguments: LeagueArguments) -> int:
     """Print the tables and where they are. Exit status 1 when a row could not be trained."""
     from pose2rgbd_ros.experiments.league import markdown, run_league  # torch only once it is needed
 
-    outcome = run_league(arguments.out, arguments.options, arguments.dataset)
+    outcome = run_league(arguments.out, arguments.options, arguments.dataset, arguments.rows)
     print(markdown(outcome))
     print(f"look at {arguments.out / 'index.html'}; {arguments.out / 'tables.md'} is the text above")
     _add(arguments.out, "league.yaml")

@@ -21,12 +21,21 @@ import torch
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError, counted, os_errors
-from pose2rgbd_ros.evaluation.machine import described
+from pose2rgbd_ros.evaluation.machine import described, processor
 from pose2rgbd_ros.evaluation.pictures import NearestFrame, scene_distance_m
 from pose2rgbd_ros.experiments import opensplat
 from pose2rgbd_ros.experiments.opensplat import OpenSplatJob, Program, train_opensplat
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
-from pose2rgbd_ros.experiments.run import Job, OfSeeds, measure, render_cost, simulated, train_job
+from pose2rgbd_ros.experiments.run import (
+    RESULT_FILE,
+    Job,
+    OfSeeds,
+    make_folder,
+    measure,
+    render_cost,
+    simulated,
+    train_job,
+)
 from pose2rgbd_ros.experiments.settings import OPENSPLAT, LeagueConfig
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
@@ -34,7 +43,7 @@ from pose2rgbd_ros.settings import read_yaml, to_flat, to_yaml_dict, write_yaml
 from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig
-from pose2rgbd_ros.training.checkpoint import load_checkpoint
+from pose2rgbd_ros.training.checkpoint import CHECKPOINT, load_checkpoint
 from pose2rgbd_ros.training.families import family_of, train_config
 from pose2rgbd_ros.training.trainer import TrainResult
 
@@ -43,6 +52,7 @@ logger = logging.getLogger(__name__)
 RUNS, DATASETS = "runs", "datasets"
 SEEDS = (41, 42)  # of the simulated cities and flights; nothing else here was made, or chosen, on these
 COST_FILE, SPENT_FILE = "render_cost.yaml", "cpu_s.yaml"  # in a run's folder
+KEPT_FILES = (RESULT_FILE, SPENT_FILE, COST_FILE)
 LOOKED_UP = 50  # times the nearest frame is looked up, to time it
 
 
@@ -63,12 +73,14 @@ class Row(OfSeeds):
     """A model with one budget at a place: what came of each seed, and what a picture costs.
 
     minutes: None where nothing is learnt, or steps end it. cpu_s: of each seed's training as a whole, set up included.
+    machines: that trained each seed, in words.
     """
 
     place: Place
     model: str
     minutes: float | None
     cpu_s: list[float] = field(default_factory=list)
+    machines: list[str] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
 
     def means(self, group: str, measure: str, method: str = "model") -> list[float]:
@@ -100,11 +112,12 @@ class League:
         return [row for row in self.rows if row.place == place]
 
 
-def run_league(out: Path, config: LeagueConfig, datasets: Sequence[Path] = ()) -> League:
+def run_league(out: Path, config: LeagueConfig, datasets: Sequence[Path] = (), rows: Path | None = None) -> League:
     """Train, measure and time every row in `out`; the report's files are there from the first row on.
 
     Seed 0 of everything comes first, small pictures and short budgets before others, so that what is stopped early has
-    complete tables.
+    complete tables. In `rows` what was measured is kept, a small file a training: it is not trained again, whatever
+    machine it was measured on, and wherever `out` is.
 
     Raises:
         UserError: a bad dataset, `out` made with other settings.
@@ -129,25 +142,58 @@ def run_league(out: Path, config: LeagueConfig, datasets: Sequence[Path] = ()) -
             for row in order:
                 if row.error:  # what cannot be trained with one seed cannot with another
                     continue
-                _fill(row, seed, out, config, program)
-                if row.measured and row.place not in league.nearest:
-                    league.nearest[row.place] = nearest_cost(row.place, row.measured[0].run)
+                _fill(row, seed, out, league, program, rows)
+                if row.measured and not league.nearest.get(row.place):
+                    league.nearest[row.place] = _nearest(row.place, row.measured[0].run, rows)
                 write_report(out, league, pictures=False)
     write_report(out, league, pictures=True)
     return league
 
 
-def _fill(row: Row, seed: int, out: Path, config: LeagueConfig, program: Program | None) -> None:
+def _fill(row: Row, seed: int, out: Path, league: League, program: Program | None, rows: Path | None) -> None:
     """One more seed of a row."""
-    frame_cache(Dataset(row.place.dataset), row.place.size)  # made before the first row's clock runs
-    job = _job(row, seed, config, program)
+    job = _job(row, seed, league.config, program)
     logger.info("%s", job.name)
+    if rows is not None:
+        _bring(rows, job, out / RUNS / job.name)
+    if not (out / RUNS / job.name / RESULT_FILE).exists():
+        frame_cache(Dataset(row.place.dataset), row.place.size)  # made before the first row's clock runs
     found = measure(job, out / RUNS, _timed)
     row.seeds.append(found)
     if not found.error:
-        told_s = float(read_yaml(found.run / SPENT_FILE)["cpu_s"])
-        row.cpu_s.append(max(told_s, found.effort["seconds"]))  # a run that was killed could not tell all
+        spent = read_yaml(found.run / SPENT_FILE)
+        row.cpu_s.append(
+            max(float(spent["cpu_s"]), found.effort["seconds"])
+        )  # a run that was killed could not tell all
+        row.machines.append(spent.get("machine", processor()))
         row.cost = row.cost or _cost(found.run, row.place.size)
+        if rows is not None:
+            _keep(rows, job, found.run)
+
+
+def _keep(rows: Path, job: Job, run: Path) -> None:
+    """Write what was measured of a run, its dataset by name. UserError: it cannot be written."""
+    kept = {file: read_yaml(run / file) for file in KEPT_FILES if (run / file).exists()}
+    kept[RESULT_FILE]["job"]["dataset"] = job.dataset.resolve().name
+    make_folder(rows)
+    write_yaml(rows / f"{job.name}.yaml", kept)
+
+
+def _bring(rows: Path, job: Job, run: Path) -> None:
+    """Lay down what was kept of a run, unless it was made here; `measure` reads it as its own, and judges it."""
+    file = rows / f"{job.name}.yaml"
+    if not file.exists() or (run / RESULT_FILE).exists():
+        return
+    kept = read_yaml(file)
+    try:
+        if kept[RESULT_FILE]["job"]["dataset"] == job.dataset.resolve().name:
+            kept[RESULT_FILE]["job"]["dataset"] = str(job.dataset)
+        for name in (SPENT_FILE, COST_FILE, RESULT_FILE):  # the last one says that all is there
+            if name in kept:
+                run.mkdir(parents=True, exist_ok=True)
+                write_yaml(run / name, kept[name])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({type(error).__name__}: {error}); remove it") from error
 
 
 def _job(row: Row, seed: int, config: LeagueConfig, program: Program | None) -> Job:
@@ -187,7 +233,7 @@ def _timed(job: Job, run: Path) -> TrainResult:
         # A rival that is stopped begins again; its own process is what counts.
         spent_s = (result.seconds if result else 0.0) if rival else ours_s
         if run.is_dir():
-            write_yaml(file, {"cpu_s": round(spent_s, 2)})
+            write_yaml(file, {"cpu_s": round(spent_s, 2), "machine": processor()})
 
 
 @contextmanager
@@ -219,12 +265,27 @@ def _cost(run: Path, size: int) -> dict[str, Any]:
     """Timed once, in a process and by a thread of its own, and kept in the run's folder."""
     if (run / COST_FILE).exists():
         return read_yaml(run / COST_FILE)
+    if not (run / CHECKPOINT).exists():  # brought from elsewhere, where it was not timed
+        return {}
     try:
         cost = render_cost(run, (size,), "cpu", 1)
     except UserError as error:
         logger.warning("%s", error)
         return {}
     write_yaml(run / COST_FILE, cost)
+    return cost
+
+
+def _nearest(place: Place, run: Path, rows: Path | None) -> dict[str, float]:
+    """:func:`nearest_cost`, as it was kept where the run lies elsewhere; nothing where neither is known."""
+    kept = None if rows is None else rows / f"{place.dataset.resolve().name}-nearest-{place.size}.yaml"
+    if kept is not None and kept.exists():
+        return read_yaml(kept)
+    if not (run / CHECKPOINT).exists():
+        return {}
+    cost = nearest_cost(place, run)
+    if kept is not None:
+        write_yaml(kept, cost)
     return cost
 
 
@@ -373,6 +434,8 @@ def remarks(league: League) -> list[str]:
             "OpenSplat's splats are shown by our rasteriser (models/gsplat/rasterizer.py), before the mean colour of "
             "the training frames; its ms and peak are that one's."
         )
+    elsewhere = sorted({machine for row in league.rows for machine in row.machines} - {processor()})
+    notes += [f"Some rows were measured elsewhere: {'; '.join(elsewhere)}."] if elsewhere else []
     collapsed = [_words(row) for row in league.rows if any(seed.collapsed for seed in row.measured)]
     notes += [f"Collapsed to nearly one image, whatever the pose: {'; '.join(collapsed)}."] if collapsed else []
     notes += [f"{_words(row)} is missing: {row.error}." for row in league.failed]
@@ -488,6 +551,7 @@ def _values(league: League) -> dict[str, Any]:
                     for seed in row.seeds
                 ],
                 "cpu_s": row.cpu_s,
+                "machines": row.machines,
                 "cost": row.cost,
             }
             for row in league.rows
@@ -501,7 +565,9 @@ def picture_of(place: Place) -> str:
 
 def draw_place(path: Path, league: League, place: Place) -> None:
     """Write a PNG of seed 0 of each model at its largest budget; nothing where no row was measured."""
-    largest = {row.model: row for row in league.at(place) if row.measured}
+    largest = {
+        row.model: row for row in league.at(place) if row.measured and (row.measured[0].run / CHECKPOINT).exists()
+    }
     if not largest:
         return
     dataset = Dataset(place.dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,14 @@ from pose2rgbd_ros.training.families import RenderTensors
 
 GPU_BATCH = 16  # frames at once; bounds the memory of a large request
 
+_log = logging.getLogger(__name__)
+
 
 class TorchBackend:
-    """The network itself. On the CPU frame by frame in float32; on CUDA in batches, in half precision if asked."""
+    """The network itself. On the CPU frame by frame in float32; on CUDA in batches, in half precision if asked.
+
+    A GPU whose memory runs out, as another program took it, is left for the CPU, with a warning: a flight goes on.
+    """
 
     name = "torch"
 
@@ -43,6 +49,26 @@ class TorchBackend:
         self._pinned: dict[str, Tensor] = {}
 
     def render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
+        try:
+            self._render(T_map_cam, camera, out)
+            return
+        except torch.OutOfMemoryError:
+            if self._device.type == "cpu":
+                raise
+        self._leave_the_gpu()  # here, where the error no longer holds tensors
+        self._render(T_map_cam, camera, out)
+
+    def _leave_the_gpu(self) -> None:
+        _log.warning(
+            "%s has no memory left; rendering on the CPU from now on, which is slower (start again for the GPU)",
+            self._device,
+        )
+        self._device, self._half, self._pinned = torch.device("cpu"), None, {}
+        self._model = self._model.to(self._device)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _render(self, T_map_cam: NDArray[np.float64], camera: Camera, out: RenderedImages) -> None:
         images = out.present()
         step = GPU_BATCH if self._device.type == "cuda" else 1
         for start in range(0, len(T_map_cam), step):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pose2rgbd_ros.models.backends import (
     check_renderable,
     empty_images,
     is_installed,
+    usable_cores,
 )
 from pose2rgbd_ros.rendering.bounds import load_calibration
 from pose2rgbd_ros.rendering.trust import Guard, GuardAnswer
@@ -114,8 +116,9 @@ class Renderer:
             backend: "auto" is the quickest: on a CPU ONNX Runtime for Base and Slice, compiled code for relief, PyTorch
                 for what has neither; PyTorch on CUDA. "torch" on a CPU is the eager reference, "onnx" for Base and
                 Slice only.
-            threads: CPU threads; None is half the cores for ONNX Runtime and all of them for compiled code, at most 4,
-                and PyTorch's own choice for PyTorch, whose number is set for the whole process.
+            threads: CPU threads, no more than there are cores; None is half the cores for ONNX Runtime and all of them
+                for compiled code, at most 4, and PyTorch's own choice for PyTorch, whose number is set for the whole
+                process.
             precision: "float32"; "float16" and "bfloat16" on CUDA only (a CPU without hardware support is many times
                 slower with them).
             guard: make depth NaN and confidence 0 where they are not to be trusted. Without it depth is as the model
@@ -128,6 +131,7 @@ class Renderer:
         """
         self.device = choose_device(device)
         _check_choices(self.device, backend, threads, precision)
+        threads = _at_most_the_cores(threads)
         directory = checkpoint_directory(Path(checkpoint))
         loaded = load_checkpoint(directory)
         check_renderable(loaded)
@@ -150,7 +154,7 @@ class Renderer:
         self.backend_note = ""
         self._backend = self._make_backend(directory, loaded, backend, threads, precision)
         del loaded
-        _give_memory_back()
+        give_memory_back()
         self._lookup: tuple[Camera, NDArray[np.float32]] | None = None
 
     @property
@@ -365,10 +369,27 @@ def _has_gpu_driver() -> bool:
     return True
 
 
-def _give_memory_back() -> None:
-    """glibc keeps what loading a model has freed, of a relief as much as it has on disk; other libraries do not."""
+def give_memory_back() -> None:
+    """Let go of what loading a model has left: to be called where something was loaded, and may be at any time.
+
+    glibc keeps what was freed, of a relief as much as it has on disk; other libraries do not. Of LLVM, which loads
+    compiled code, the instructions are forgotten: 65 MB that stay in the system's cache of files as long as there is
+    room, and are read again should there be more to load.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim(0)
+        for start, size in _instructions_of("libllvmlite"):
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+
+def _instructions_of(library: str) -> Iterator[tuple[int, int]]:
+    """Address and bytes of the parts of a loaded library that are instructions, as its file has them."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, rights, *_, path = line.split(maxsplit=5)
+        if library in Path(path).name and rights == "r-xp":
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            yield start, end - start
 
 
 def _check_calibrated(which: str, camera: Camera) -> None:
@@ -387,6 +408,15 @@ def _check_choices(device: str, backend: str, threads: int | None, precision: st
         raise UserError(f"precision {precision} needs a CUDA device; on a CPU use float32")
     if device != "cpu" and backend == "onnx":
         raise UserError(f"backend onnx runs on the CPU; with device {device} use backend torch or auto")
+
+
+def _at_most_the_cores(threads: int | None) -> int | None:
+    """More threads than cores would only wait for each other: one launch file serves many computers."""
+    cores = usable_cores()
+    if threads is None or threads <= cores:
+        return threads
+    _log.warning("%d threads were asked for, and this process may use %d cores: it takes %d", threads, cores, cores)
+    return cores
 
 
 def _poses(T_map_cam: ArrayLike) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from support.pages import read_page
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.experiments import league as module
 from pose2rgbd_ros.experiments import opensplat
 from pose2rgbd_ros.experiments.league import League, Place, Row, crossing, crossings, markdown, run_league
@@ -220,6 +221,32 @@ def test_what_is_finished_is_not_done_again(
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"made with opensplat="):
         run_league(out, config(out / "bin/opensplat", opensplat_points=2000), [flight])
+
+
+def test_rows_that_were_kept_are_not_measured_again_elsewhere(
+    league: League, flight: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another `out`, as on another machine, and without a checkpoint of any of them."""
+    rows, settings = tmp_path / "rows", config(out / "bin/opensplat")
+    here = run_league(out, settings, [flight], rows)
+    assert len(list(rows.iterdir())) == len(league.rows) + 1, "and what the nearest frame costs"
+    for name in ("train_job", "train_opensplat", "render_cost", "nearest_cost"):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("done again"))
+    monkeypatch.setattr(module, "processor", lambda: "another processor")
+    elsewhere = run_league(tmp_path / "elsewhere", settings, [flight], rows)
+    assert [row.means("random", "psnr_db") for row in elsewhere.rows] == [
+        row.means("random", "psnr_db") for row in league.rows
+    ]
+    assert [(row.cpu_s, row.cost) for row in elsewhere.rows] == [(row.cpu_s, row.cost) for row in league.rows]
+    assert elsewhere.nearest == here.nearest
+    told = (tmp_path / "elsewhere/tables.md").read_text()
+    assert f"Some rows were measured elsewhere: {processor()}." in told
+    with pytest.raises(UserError, match=r"made with opensplat="):
+        run_league(tmp_path / "other", config(out / "bin/opensplat", opensplat_points=2000), [flight], rows)
+    damaged = next(rows.glob("*warp-3*"))
+    damaged.write_text("measured.yaml: 3\n")
+    with pytest.raises(UserError, match=rf"{damaged.name} is damaged .*; remove it"):
+        run_league(tmp_path / "third", settings, [flight], rows)
 
 
 def test_minutes_become_steps_by_a_pilot_that_is_run_once(

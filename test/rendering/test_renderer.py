@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
+from support.small_relief import write_small_relief
 
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.backends import usable_cores
 from pose2rgbd_ros.models.pose2rgbd.export import export_checkpoint
-from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.models.torch_backend import TorchBackend
+from pose2rgbd_ros.rendering.renderer import Renderer, give_memory_back
 from pose2rgbd_ros.training.checkpoint import load_checkpoint, save_checkpoint
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -93,6 +99,78 @@ def test_cuda_asked_for_and_absent(make_checkpoint: Any) -> None:
     with pytest.raises(UserError, match="sees 0 CUDA devices; use device auto or cpu"):
         Renderer(make_checkpoint(), device="cuda")
     assert Renderer(make_checkpoint(), device="auto").device == "cpu"
+
+
+def resident_kb(library: str) -> int:
+    """Of a loaded library's instructions."""
+    blocks = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.M)
+    mine = [block for block in blocks if library in block.partition("\n")[0] and " r-xp " in block]
+    assert mine, f"{library} is not loaded"
+    return sum(int(re.findall(r"^Rss:\s+(\d+) kB", block, re.M)[0]) for block in mine)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="memory by mapping is Linux'")
+def test_compiled_code_runs_on_without_what_loaded_it(tmp_path: Path) -> None:
+    renderer = Renderer(write_small_relief(tmp_path / "hamlet"), "cpu")
+    T = renderer.guard.example_T_map_cam
+    before, held_kb = renderer.render(T), resident_kb("libllvmlite")
+    give_memory_back()
+    assert resident_kb("libllvmlite") < held_kb / 10 + 100
+    after = renderer.render(T)
+    for name, images in before.present().items():
+        np.testing.assert_array_equal(after.present()[name], images)
+    assert numba.njit(lambda number: number + 1)(41) == 42, "and more can be compiled"
+
+
+def test_more_threads_than_cores_are_cores(
+    make_checkpoint: Any, poses: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, before, cores = make_checkpoint(), torch.get_num_threads(), usable_cores()
+    try:
+        renderer = Renderer(path, "cpu", "torch", threads=cores + 7)
+        assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    said = f"{cores + 7} threads were asked for, and this process may use {cores} cores: it takes {cores}"
+    assert caplog.messages == [said]
+    assert renderer.render(poses).rgb is not None
+    caplog.clear()
+    Renderer(path, "cpu", threads=cores)
+    assert not caplog.messages
+
+
+def test_a_gpu_without_memory_is_left_for_the_cpu(
+    make_checkpoint: Any, poses: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is needed: what the driver would raise is raised for a device that is not the CPU."""
+    path = make_checkpoint()
+    expected = Renderer(path, "cpu", "torch").render(poses)
+    renderer = Renderer(path, "cpu", "torch")
+    backend, infer = renderer._backend, TorchBackend._infer
+
+    def full(self: TorchBackend, T: torch.Tensor, camera: Any) -> Any:
+        if self._device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return infer(self, T, camera)
+
+    monkeypatch.setattr(TorchBackend, "_infer", full)
+    monkeypatch.setattr(backend, "_device", torch.device("meta"))
+    for _ in range(2):
+        found = renderer.render(poses)
+        np.testing.assert_array_equal(found.rgb, expected.rgb)
+        np.testing.assert_array_equal(found.depth, expected.depth)
+    assert len(caplog.messages) == 1, "said once, and it stays there"
+    assert "meta has no memory left; rendering on the CPU from now on" in caplog.messages[0]
+
+
+def test_a_cpu_without_memory_says_so(make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("no memory")
+
+    renderer = Renderer(make_checkpoint(), "cpu", "torch")
+    monkeypatch.setattr(TorchBackend, "_infer", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        renderer.render(poses)
 
 
 def test_without_onnxruntime(make_checkpoint: Any, poses: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from pose2rgbd_ros.nodes.render.path import (
     PathJob,
     PathJobs,
     PathRendering,
+    Shown,
     images_left_out,
     twist_of,
     waypoints_of,
@@ -262,7 +263,7 @@ class RenderPathAction:
         rendering = PathRendering(active, job)
         feedback = _Feedback(goal, rendering)
         try:
-            finished = await rendering.run(self._node.wake, feedback.goes_on)
+            finished = await rendering.run(self._node.wake, feedback.goes_on, feedback.show)
         finally:
             result.profile = rendering.profile()
         result.success = finished and not goal.is_cancel_requested
@@ -284,7 +285,8 @@ class RenderPathAction:
         if request.radius_m > 0:
             settings = replace(settings, radius_m=float(request.radius_m))
         now_ns = self._node.get_clock().now().nanoseconds
-        return self._jobs.whole(request.path, float(request.spacing_m), settings, active, now_ns)
+        job = self._jobs.whole(request.path, float(request.spacing_m), settings, active, now_ns)
+        return replace(job, progressive=request.progressive)
 
 
 class _Feedback:
@@ -296,10 +298,15 @@ class _Feedback:
     def goes_on(self) -> bool:
         if self._goal.is_cancel_requested:
             return False
-        if time.monotonic() - self._told_at >= FEEDBACK_EVERY_S:
-            rendering = self._rendering
-            self._goal.publish_feedback(
-                RenderPath.Feedback(rendered=rendering.rendered, total=rendering.total, profile=rendering.profile())
-            )
+        if self._rendering.rendered and time.monotonic() - self._told_at >= FEEDBACK_EVERY_S:
+            self._tell(profile=self._rendering.profile())
             self._told_at = time.monotonic()
         return True
+
+    def show(self, shown: Shown) -> None:
+        """Images, each time; the profile, which grows with the path, only with what `goes_on` tells."""
+        self._tell(images=shown.images, preview=shown.preview)
+
+    def _tell(self, **what: Any) -> None:
+        rendering = self._rendering
+        self._goal.publish_feedback(RenderPath.Feedback(rendered=rendering.rendered, total=rendering.total, **what))

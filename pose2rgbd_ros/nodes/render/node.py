@@ -33,7 +33,7 @@ from pose2rgbd_ros.nodes.render.settings import (
     model_name,
     trust_of,
 )
-from pose2rgbd_ros.rendering.renderer import Renderer
+from pose2rgbd_ros.rendering.renderer import Renderer, give_memory_back
 
 NOTHING_OFFERED: tuple[int, frozenset[str]] = (-1, frozenset())  # stamp, and the kinds of image served for it
 
@@ -99,7 +99,9 @@ class RenderNode(ManagedNode[RenderSettings]):
         if self._choice.problem and not self.settings.camera_info_topic:
             raise UserError(self._choice.problem)
         camera = self._choice.camera or renderer.camera
-        return list(renderer.render_for_camera(renderer.guard.example_T_map_cam, camera).present())
+        kinds = list(renderer.render_for_camera(renderer.guard.example_T_map_cam, camera).present())
+        give_memory_back()
+        return kinds
 
     def start(self) -> None:
         """Publish, subscribe and begin to render."""

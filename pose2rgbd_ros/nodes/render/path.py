@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from pose2rgbd.msg import ClearanceProfile, LookAhead
 from sensor_msgs.msg import Image
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.geometry.arrays import AnyArray, Float32, Float64
+from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import RenderedImages
 from pose2rgbd_ros.nodes.common import conversions
@@ -106,7 +106,8 @@ UNCALIBRATED = (
 class PathJob:
     """A path to render, with the camera fixed to the body. images: keep the images; rgb: colour among them.
 
-    margin: taken off the depth of a model without calibration; 0: nothing bounds it.
+    progressive: show the images of each pose as they come, small ones first. margin: taken off the depth of a model
+    without calibration; 0: nothing bounds it.
     """
 
     path: BodyPath
@@ -118,6 +119,7 @@ class PathJob:
     settings: ProfileSettings
     images: bool = True
     rgb: bool = False
+    progressive: bool = False
     margin: float = 0.0
     chunk_s: float = 0.025
 
@@ -129,6 +131,14 @@ class PathJob:
     def image_bytes(self) -> int:
         """What the images will take: depth, its lower bound and colour."""
         return len(self.path) * self.camera.width * self.camera.height * (8 + 3 * self.rgb)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Images of one pose of a path; those of a preview are small, and the whole ones follow."""
+
+    images: LookAhead
+    preview: bool
 
 
 class PathRendering:
@@ -143,7 +153,6 @@ class PathRendering:
         self._builder = ProfileBuilder(job.path, job.camera, job.T_body_cam, job.settings)
         self._T_map_cam = job.path.T_map_body @ job.T_body_cam
         self._bounded = job.margin > 0
-        self._seconds_per_pose = job.chunk_s
         self._body_poses: list[Any] = []
         self.images: dict[str, list[Image]] = {"depth": [], "depth_lower": [], "rgb": []}
         self.keeps_images = job.images and job.image_bytes <= MESSAGE_BYTES
@@ -157,43 +166,80 @@ class PathRendering:
     def total(self) -> int:
         return len(self._job.path)
 
-    async def run(self, wake: Callable[[], None], goes_on: Callable[[], bool] = lambda: True) -> bool:
+    async def run(
+        self,
+        wake: Callable[[], None],
+        goes_on: Callable[[], bool] = lambda: True,
+        show: Callable[[Shown], None] = lambda shown: None,
+    ) -> bool:
         """Render until the end, or until `goes_on`, asked after each part, says no. Returns whether it is the end.
 
-        UserError: the node was deactivated meanwhile.
+        `show` gets the images of a progressive job. UserError: the node was deactivated meanwhile.
         """
+        work = self._render_progressively() if self._job.progressive else self._render_in_parts()
         while self.rendered < self.total:
-            await self._active.worker.call(self._render_part, wake, behind=True)
+            shown = await self._active.worker.call(lambda: next(work), wake, behind=True)
+            if shown is not None:
+                show(shown)
             if not goes_on():
                 return self.rendered == self.total
         return True
 
-    def _render_part(self) -> None:
-        """In the worker: as many poses as fit into the time that live images may wait."""
-        first = self._builder.done
-        fitting = int(self._job.chunk_s / self._seconds_per_pose)
-        end = min(first + min(max(fitting, 1), MOST_AT_ONCE), self.total)
-        started = time.perf_counter()
-        self._render(first, end)
-        self._seconds_per_pose = max((time.perf_counter() - started) / (end - first), 1e-6)
+    def _render_in_parts(self) -> Iterator[None]:
+        """In the worker, at each step: as many poses as fit into the time that live images may wait."""
+        seconds_per_pose = self._job.chunk_s
+        while True:
+            first = self._builder.done
+            end = min(first + min(max(int(self._job.chunk_s / seconds_per_pose), 1), MOST_AT_ONCE), self.total)
+            started = time.perf_counter()
+            self._take(self._active.renderer.render_for_camera(self._T_map_cam[first:end], self._job.camera))
+            seconds_per_pose = max((time.perf_counter() - started) / (end - first), 1e-6)
+            yield None
 
-    def _render(self, first: int, end: int) -> None:
-        T, job = self._T_map_cam[first:end], self._job
-        renderer = self._active.renderer
-        rendered = renderer.render_for_camera(T, job.camera)
-        inside = np.array([renderer.guard_score(pose).inside for pose in T])
+    def _render_progressively(self) -> Iterator[Shown]:
+        """In the worker, at each step: the small images of a pose, or the whole ones."""
+        job = self._job
+        while True:
+            index = self._builder.done
+            for rendered in self._active.renderer.progressive(self._T_map_cam[index], job.camera):
+                assert rendered.depth is not None
+                camera = job.camera.resized(*rendered.depth.shape[:0:-1])
+                if camera == job.camera:
+                    kept = self._take(rendered)
+                else:
+                    kept = self._messages(rendered, self._bounds(rendered)[0], index)
+                yield Shown(self._look_ahead(kept, camera, index), preview=camera != job.camera)
+
+    def _take(self, rendered: RenderedImages) -> dict[str, list[Image]]:
+        """Go on by the images of the next poses, and give the messages of them."""
+        first, job = self._builder.done, self._job
         lower_m, upper_m = self._bounds(rendered)
+        end = first + len(lower_m)
+        inside = np.array([self._active.renderer.guard_score(pose).inside for pose in self._T_map_cam[first:end]])
         self._builder.add(lower_m, upper_m, inside)
         self._body_poses += [conversions.to_pose(pose) for pose in job.path.T_map_body[first:end]]
+        if not (self.keeps_images or job.progressive):
+            return {}
+        messages = self._messages(rendered, lower_m, first)
         if self.keeps_images:
-            self._keep("depth", rendered.depth, first)
-            self._keep("depth_lower", lower_m if self._bounded else None, first)
-            self._keep("rgb", rendered.rgb if job.rgb else None, first)
+            for name, images in messages.items():
+                self.images[name] += images
+        return messages
 
-    def _keep(self, name: str, images: AnyArray | None, first: int) -> None:
-        for index, image in enumerate(images if images is not None else (), first):
-            message = conversions.to_image(image, self._expected_ns(index), self._job.camera_frame)
-            self.images[name].append(message)
+    def _messages(self, rendered: RenderedImages, lower_m: Float32, first: int) -> dict[str, list[Image]]:
+        """Depth, its lower bound and colour of the poses from `first` on, as far as they are wanted and there are."""
+        made = {
+            "depth": rendered.depth,
+            "depth_lower": lower_m if self._bounded else None,
+            "rgb": rendered.rgb if self._job.rgb else None,
+        }
+        return {
+            name: [
+                conversions.to_image(image, self._expected_ns(index), self._job.camera_frame)
+                for index, image in enumerate(() if images is None else images, first)
+            ]
+            for name, images in made.items()
+        }
 
     def _bounds(self, rendered: RenderedImages) -> tuple[Float32, Float32]:
         """Bounds of depth (B, H, W) by the calibration, else by the margin, else unknown."""
@@ -233,12 +279,16 @@ class PathRendering:
 
     def look_ahead(self) -> LookAhead:
         """The images as far as they go."""
+        return self._look_ahead(self.images, self._job.camera)
+
+    def _look_ahead(self, images: Mapping[str, list[Image]], camera: Camera, first: int = 0) -> LookAhead:
+        """Those images, of the poses from `first` on, with poses, times and camera."""
         job = self._job
-        message = LookAhead(camera_info=conversions.camera_to_info(job.camera), **self.images)
+        message = LookAhead(camera_info=conversions.camera_to_info(camera), **images)
         message.header.stamp, message.header.frame_id = conversions.to_stamp(job.stamp_ns), job.map_frame
         message.camera_info.header.stamp = message.header.stamp
         message.camera_info.header.frame_id = job.camera_frame
-        for index in range(len(self.images["depth"])):
+        for index in range(first, first + len(images["depth"])):
             pose = PoseStamped(pose=conversions.to_pose(self._T_map_cam[index]))
             pose.header.stamp = conversions.to_stamp(self._expected_ns(index))
             pose.header.frame_id = job.map_frame

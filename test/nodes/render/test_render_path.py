@@ -131,6 +131,83 @@ def test_a_long_path_comes_without_images_and_with_feedback(shared_bench, client
     assert not answer.result.images.depth
 
 
+def pictures(heard):
+    """What was told with images, in order; what was told without has none of them."""
+    assert not any(feedback.preview for feedback in heard if not feedback.images.depth)
+    return [feedback for feedback in heard if feedback.images.depth]
+
+
+def listen(bench, client, path, expected, **goal):
+    """The result, and feedback with so many pictures: it comes on a topic of its own, and may come later."""
+    heard = []
+    future = send(bench, client, path, lambda message: heard.append(message.feedback), **goal).get_result_async()
+    bench.wait(future.done)
+    bench.wait(lambda: len(pictures(heard)) == expected)
+    return future.result().result, heard
+
+
+def test_a_progressive_goal_shows_a_small_picture_of_each_pose_and_then_the_whole(shared_bench, client, hamlet):
+    stamps_ns = [(5 + second) * 10**9 for second in range(3)]
+    path = straight(3, stamps_ns=stamps_ns)
+    result, heard = listen(shared_bench, client, path, 6, progressive=True, with_rgb=True)
+    assert result.success, result.message
+    reference, shown = Renderer(hamlet), pictures(heard)
+    assert [feedback.preview for feedback in shown] == [True, False] * 3
+    assert [feedback.rendered for feedback in shown] == [0, 1, 1, 2, 2, 3]
+    for number, feedback in enumerate(shown):
+        index, images = number // 2, feedback.images
+        camera = reference.camera.resized(8, 8) if feedback.preview else reference.camera
+        assert conversions.camera_from_info(images.camera_info) == camera
+        assert (images.header, images.poses) == (result.images.header, [result.images.poses[index]])
+        assert conversions.stamp_ns(images.depth[0].header.stamp) == stamps_ns[index]
+        expected = reference.render_for_camera(conversions.matrix_of(images.poses[0].pose), camera)
+        np.testing.assert_array_equal(conversions.depth_of(images.depth[0]), expected.depth[0])
+        np.testing.assert_array_equal(conversions.rgb_of(images.rgb[0]), expected.rgb[0])
+        np.testing.assert_allclose(conversions.depth_of(images.depth_lower[0]), expected.depth[0] * (1 - MARGIN))
+        if not feedback.preview:
+            assert images.depth[0].data == result.images.depth[index].data
+        assert not feedback.profile.poses, "it grows with the path, and is told less often"
+    profiles = [feedback.profile for feedback in heard if feedback.profile.poses]
+    assert profiles, "and that is told too"
+    assert profiles[0].poses == result.profile.poses[: len(profiles[0].poses)]
+    plain = ask(shared_bench, client, path, with_rgb=True).result
+    assert repr(plain) == repr(result), "which is the same as without; NaN counts as itself, padding of bytes not"
+
+
+def test_nothing_is_shown_unless_asked_for(shared_bench, client):
+    heard = []
+    handle = send(shared_bench, client, straight(LONG), lambda message: heard.append(message.feedback))
+    shared_bench.wait(lambda: len(heard) > 1)
+    shared_bench.wait(handle.cancel_goal_async().done)
+    assert not pictures(heard)
+
+
+def test_a_progressive_goal_ends_between_a_small_picture_and_the_whole(shared_bench, client):
+    """Cancelled, with images beyond what a result holds: they are shown all the same."""
+    heard = []
+    handle = send(shared_bench, client, straight(10_000), lambda m: heard.append(m.feedback), progressive=True)
+    shared_bench.wait(lambda: len(pictures(heard)) > 4)
+    shared_bench.wait(handle.cancel_goal_async().done)
+    future = handle.get_result_async()
+    shared_bench.wait(future.done)
+    result = future.result().result
+    assert future.result().status == GoalStatus.STATUS_CANCELED
+    assert len(result.profile.poses) < 10_000
+    assert not result.images.depth
+    assert max(feedback.rendered for feedback in heard) <= len(result.profile.poses)
+
+
+def test_a_model_of_one_size_shows_no_small_picture(bench, make_checkpoint):
+    bench.render(make_checkpoint(), look_ahead__uncalibrated_margin=MARGIN)
+    bench.wait(lambda: bench.state_of() == "active")
+    client = ActionClient(bench.node, RenderPath, "/render/render_path")
+    assert client.wait_for_server(60.0)
+    bench.node.create_timer(0.05, lambda: bench.send(LOOKS_DOWN, parent="base_link", child="camera_optical"))
+    bench.wait(lambda: ask(bench, client, straight()).result.success)
+    _, heard = listen(bench, client, straight(2), 2, progressive=True)
+    assert [(feedback.preview, feedback.rendered) for feedback in pictures(heard)] == [(False, 1), (False, 2)]
+
+
 def test_images_that_fit_no_message_are_left_out(shared_bench, client, monkeypatch):
     monkeypatch.setattr(path_rendering, "MESSAGE_BYTES", 5 * 32 * 32 * 8 - 1)
     result = ask(shared_bench, client, straight(5)).result
