@@ -65,7 +65,7 @@ FLIGHTS = {
     "walk": Flight(
         "600 frames, 1.5 m apart, over roofs, 50 to 65 m high, looking 50 degrees down",
         ("--frames", "600", "--flight.plan", "walk", "--flight.distance-m", "900"),
-        3,
+        8,  # 12 m, at which ground moves by 5 of 64 pixels and a roof by 2 more
     ),
 }
 

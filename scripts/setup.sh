@@ -185,4 +185,4 @@ if [ $home = wheels ]; then stage ros-wheels requirements/ros-jazzy.lock -- inst
 stage torch requirements/torch.txt "${EXTRAS:-}" -- install_torch
 stage python-libraries requirements/python.in requirements/python.lock "${EXTRAS:-}" -- install_python_libraries
 stage underlay underlay/setup.cfg underlay/tf2_msgs -- install_underlay
-stage pose2rgbd package.xml CMakeLists.txt setup.cfg msg srv launch config -- install_pose2rgbd
+stage pose2rgbd package.xml CMakeLists.txt setup.cfg msg srv action launch config -- install_pose2rgbd

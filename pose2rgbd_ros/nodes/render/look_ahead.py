@@ -135,9 +135,9 @@ class LookAheadTopics:
             if self._clearance is clearance:  # else the node was deactivated or set otherwise meanwhile
                 self._publish(rendering, job, wants_images)
         except UserError as error:
-            self._tell(str(error))
+            self._publish(str(error))
         except Exception as error:
-            self._tell(f"{type(error).__name__}: {error}")
+            self._publish(f"{type(error).__name__}: {error}")
         finally:
             self._busy = False
 
@@ -185,7 +185,7 @@ class LookAheadTopics:
         self._clearance.publish(profile)
         self._say(status.OK, profile.message or "looking ahead", len(profile.poses))
 
-    def _tell(self, problem: str) -> None:
+    def _publish(self, problem: str) -> None:
         """Publish that nothing is known, and why."""
         if self._clearance is None:
             return
@@ -293,20 +293,20 @@ class _Feedback:
     """Tells how far a goal is, after each part but not all the time, and whether it goes on."""
 
     def __init__(self, goal: ServerGoalHandle, rendering: PathRendering) -> None:
-        self._goal, self._rendering, self._told_at = goal, rendering, -float("inf")
+        self._goal, self._rendering, self._published_at = goal, rendering, -float("inf")
 
     def goes_on(self) -> bool:
         if self._goal.is_cancel_requested:
             return False
-        if self._rendering.rendered and time.monotonic() - self._told_at >= FEEDBACK_EVERY_S:
-            self._tell(profile=self._rendering.profile())
-            self._told_at = time.monotonic()
+        if self._rendering.rendered and time.monotonic() - self._published_at >= FEEDBACK_EVERY_S:
+            self._publish(profile=self._rendering.profile())
+            self._published_at = time.monotonic()
         return True
 
     def show(self, shown: Shown) -> None:
         """Images, each time; the profile, which grows with the path, only with what `goes_on` tells."""
-        self._tell(images=shown.images, preview=shown.preview)
+        self._publish(images=shown.images, preview=shown.preview)
 
-    def _tell(self, **what: Any) -> None:
+    def _publish(self, **what: Any) -> None:
         rendering = self._rendering
         self._goal.publish_feedback(RenderPath.Feedback(rendered=rendering.rendered, total=rendering.total, **what))
