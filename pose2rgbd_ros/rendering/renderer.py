@@ -106,6 +106,7 @@ class Renderer:
         precision: str = "float32",
         guard: bool = True,
         calibrated: bool = True,
+        loaded: Checkpoint | None = None,
     ) -> None:
         """Load a checkpoint directory.
 
@@ -121,6 +122,7 @@ class Renderer:
             guard: make depth NaN and confidence 0 where they are not to be trusted. Without it depth is as the model
                 gives it, and bounds hold where held-out frames were alike, nowhere else.
             calibrated: use the checkpoint's calibration if there is one.
+            loaded: what `load_checkpoint` gave, where it was asked already; a large one takes part of a second.
 
         Raises:
             UserError: bad checkpoint, a calibration that is damaged or of other weights,
@@ -129,7 +131,7 @@ class Renderer:
         self.device = choose_device(device)
         _check_choices(self.device, backend, threads, precision)
         directory = checkpoint_directory(Path(checkpoint))
-        loaded = load_checkpoint(directory)
+        loaded = loaded or load_checkpoint(directory)
         check_renderable(loaded)
         self.camera = loaded.camera
         self.map_frame = loaded.map_frame
