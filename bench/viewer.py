@@ -11,8 +11,8 @@ A relief of random towers (relief_city.py) is served; Chromium runs headless, an
 * Pictures: 256 x 256 pixels of colour and depth that the page hands to its graphics card, a second, while a key is
   held; beside the same pictures rendered in a loop, without a page.
 * Full picture: from the last move of the camera, 150 ms of rest included, until 512 x 512 pixels have arrived.
-* Ten browsers: of the pictures that another process renders in a loop, the share that is left while ten clients fly, all
-  apart, beside its rate alone. By the real-time scheduler where that is allowed: on a busy machine the others would
+* Ten browsers: of the pictures that another process renders in a loop, the share that is left while ten clients fly,
+  all apart, beside its rate alone. By the real-time scheduler where that is allowed: on a busy machine the others would
   decide.
 * The same beside the render node itself (`pose2rgbd render` of the same relief at 256 x 256 pixels, asked for 50 Hz, TF
   from `pose2rgbd play`, its rate and latency from `pose2rgbd monitor`): the page steps back behind the node by its

@@ -180,5 +180,6 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     ):
         assert main(["sim", *words]) == 2
         said = capsys.readouterr().err
-        assert said.startswith("error: ") and says in said, said
+        assert said.startswith("error: ")
+        assert says in said
     assert list(tmp_path.iterdir()) == []
