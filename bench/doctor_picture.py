@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "test"))
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
 from support import bag_faults
 
+ROOT = Path(__file__).resolve().parents[1]
 FLIGHT = 100  # a seed whose flight has odometry, GPS and depth, in an mcap
 SHOWN = ("images stop for 4 s", "motion blur in 4 of 10 images", "no /tf_static", "GPS with outliers")
 HEIGHT = 2710  # pixels of the page
