@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from dataclasses import dataclass, field
@@ -49,14 +50,22 @@ def main(argv: list[str]) -> int:
 
         print(export(_place(arguments), settings, settings.export))
         return 0
-    from pose2rgbd_ros.viewer.listen import open_server, stop
+    from pose2rgbd_ros.viewer.listen import announce, open_server, stop
 
-    server = open_server(settings)  # first: a browser takes as long to load the page as we to load the models
+    is_likely = bool(arguments.paths) and all(path.exists() for path in arguments.paths)  # else not yet: no empty page
+    gc.disable()  # there is nothing to collect while modules and models are loaded, but to look takes a tenth of it
+    server = open_server(settings)
     try:
+        if is_likely:  # now: a browser takes as long to load the page as we to load the models
+            announce(server, settings)
         place = _place(arguments)
     except BaseException:
         stop(server)
         raise
+    finally:
+        gc.enable()
+    if not is_likely:
+        announce(server, settings)
     if arguments.ros:
         from pose2rgbd_ros.nodes.view import serve_live
 

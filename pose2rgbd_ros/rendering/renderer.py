@@ -108,6 +108,7 @@ class Renderer:
         precision: str = "float32",
         guard: bool = True,
         calibrated: bool = True,
+        loaded: Checkpoint | None = None,
     ) -> None:
         """Load a checkpoint directory.
 
@@ -124,6 +125,7 @@ class Renderer:
             guard: make depth NaN and confidence 0 where they are not to be trusted. Without it depth is as the model
                 gives it, and bounds hold where held-out frames were alike, nowhere else.
             calibrated: use the checkpoint's calibration if there is one.
+            loaded: what `load_checkpoint` gave, where it was asked already; a large one takes part of a second.
 
         Raises:
             UserError: bad checkpoint, a calibration that is damaged or of other weights,
@@ -133,7 +135,7 @@ class Renderer:
         _check_choices(self.device, backend, threads, precision)
         threads = _at_most_the_cores(threads)
         directory = checkpoint_directory(Path(checkpoint))
-        loaded = load_checkpoint(directory)
+        loaded = loaded or load_checkpoint(directory)
         check_renderable(loaded)
         self.camera = loaded.camera
         self.map_frame = loaded.map_frame

@@ -197,7 +197,7 @@ def colmap() -> Any:
     try:
         import pycolmap
     except ImportError as error:
-        raise UserError("structure from motion needs pycolmap; install it: pip install pycolmap") from error
+        raise UserError("structure from motion needs pycolmap; install it: pip install 'pycolmap >= 4.2'") from error
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     return pycolmap
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import socket
+import sys
 import threading
 import warnings
+import webbrowser
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
 
 import viser
+import websockets.asyncio.server as websocket_server
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
 from pose2rgbd_ros.errors import UserError
+from pose2rgbd_ros.viewer.origins import is_own_page
 from pose2rgbd_ros.viewer.settings import ViewSettings
 
 FIRST_PORT, PORTS = 8080, 100
@@ -45,11 +55,59 @@ def open_server(settings: ViewSettings) -> viser.ViserServer:
     return server
 
 
+def address(server: viser.ViserServer, settings: ViewSettings) -> str:
+    """What to type into a browser of this computer."""
+    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
+
+
+def announce(server: viser.ViserServer, settings: ViewSettings) -> None:
+    """Say where the page is and who can see it, and open it where there is a screen."""
+    print(f"look at {address(server, settings)}   (Ctrl-C ends)", flush=True)
+    if not settings.is_local:
+        print(
+            f"open to every computer that reaches {settings.host}, port {server.get_port()}: there is no "
+            "password, and whoever looks sees the models, and the recorded frames",
+            flush=True,
+        )
+    if settings.browser == "auto" and settings.is_local and _has_screen():
+        threading.Thread(target=webbrowser.open, args=(address(server, settings),), daemon=True).start()
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def listen(host: str, port: int | None) -> viser.ViserServer:
     """A bare server. UserError: as of `open_server`."""
     port = free_port(host, port)
-    with contextlib.redirect_stdout(io.StringIO()):  # its banner names addresses in its own way
+    with contextlib.redirect_stdout(io.StringIO()), _own_pages_only(host):  # its banner names addresses in its own way
         return _Server(host=host, port=port, verbose=False)
+
+
+@contextlib.contextmanager
+def _own_pages_only(host: str) -> Iterator[None]:
+    """A viser server that is started meanwhile refuses connections of other sites' pages, which it would not ask about.
+
+    Browsers let every page connect to this computer, and say in `Origin` whose page it is. viser has no place for the
+    question, so it is put into the server of websockets that viser starts.
+    """
+    serve = websocket_server.serve
+
+    def serve_own_pages(*arguments: Any, process_request: Callable[..., Any], **options: Any) -> Any:
+        def answer(connection: ServerConnection, request: Request) -> Response | None:
+            if not is_own_page(request.headers.get("Origin"), request.headers.get("Host"), host):
+                return connection.respond(HTTPStatus.FORBIDDEN, "this page is of another site\n")
+            found: Response | None = process_request(connection, request)
+            return found
+
+        return serve(*arguments, process_request=answer, **options)
+
+    websocket_server.serve = serve_own_pages  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        websocket_server.serve = serve  # type: ignore[misc]
 
 
 def stop(server: viser.ViserServer) -> None:

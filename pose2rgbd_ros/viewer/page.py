@@ -38,6 +38,7 @@ from pose2rgbd_ros.viewer.worker import TurnTaker
 QUALITY_MOVING, QUALITY_AT_REST = 80, 92  # of JPEG
 BLINK_S = 0.6
 STEPS = {"previous": -1, "here": 0, "next": 1}
+PANEL_WAITS_S = 1.0  # for the first picture, at most
 READOUT_S = 0.2  # the readout follows a moving camera so often
 SAME_PLACE_SHARE, SAME_VIEW_RAD = 2e-3, 5e-3  # of the typical depth: this near a frame's pose a view is that frame's
 
@@ -69,7 +70,8 @@ class Host(Protocol):
 class Page:
     """One browser. Callbacks come from several threads; `_changed` guards what they share."""
 
-    def __init__(self, viewer: Host, client: Any) -> None:
+    def __init__(self, viewer: Host, client: Any, start_T_map_cam: Float64 | None = None) -> None:
+        """start_T_map_cam: where the browser's camera has yet to be taken."""
         self.viewer, self.client, self.place, self.studio = viewer, client, viewer.place, viewer.studio
         self.choice = Choice(layer=viewer.studio.layers(0)[0])
         self.shown: Shown | None = None
@@ -81,9 +83,14 @@ class Page:
         self._is_open, self._is_built = True, False
         self._cloud: Any = None
         self._stop_blinking = threading.Event()
+        self._has_picture = threading.Event()
         client.camera.fov = fitting_fov_rad(self.place.models[0].renderer.camera, self.aspect)
         client.camera.on_update(self._moved)
-        self.look()  # the panel can wait
+        if start_T_map_cam is None:
+            self.look()
+        else:
+            self.go_to(start_T_map_cam)
+        self._has_picture.wait(PANEL_WAITS_S)  # a browser takes as long to build the panel as to show a picture
         self._track = scene.add_track(client.scene, self.place)
         client.scene.on_click()(self._clicked)
         self._build()
@@ -131,6 +138,7 @@ class Page:
             depth=shown.depth_units,
         )
         self.client.flush()
+        self._has_picture.set()
         now_s = time.monotonic()
         if self._is_built and (at_rest or now_s - self._read_at > READOUT_S):
             self._read_at = now_s

@@ -70,7 +70,10 @@ class Place:
             raise UserError("which model? give the folder of a run: pose2rgbd view RUN [DATASET]")
         checkpoints = [load_checkpoint(run) for run in runs]
         threads = settings.threads or None
-        renderers = [Renderer(run, settings.device, threads=threads, guard=False) for run in runs]
+        renderers = [
+            Renderer(run, settings.device, threads=threads, guard=False, loaded=checkpoint)
+            for run, checkpoint in zip(runs, checkpoints, strict=True)
+        ]
         self.models = [Model(name, one) for name, one in zip(_names(runs), renderers, strict=True)]
         first, renderer = checkpoints[0], self.models[0].renderer
         for run, other in zip(runs[1:], checkpoints[1:], strict=True):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
-import webbrowser
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import viser
 from pose2rgbd_ros.dataset.layout import atomic_write
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.viewer import scene
-from pose2rgbd_ros.viewer.listen import listen, open_server, stop
+from pose2rgbd_ros.viewer.listen import address, listen, open_server, stop
 from pose2rgbd_ros.viewer.live import Live
 from pose2rgbd_ros.viewer.page import QUALITY_AT_REST, Page
 from pose2rgbd_ros.viewer.pictures import Studio, View
@@ -59,8 +57,7 @@ class Viewer:
     @property
     def address(self) -> str:
         """What to type into a browser of this computer."""
-        host = "localhost" if self.settings.host in ("0.0.0.0", "::") else self.settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}"
+        return address(self.server, self.settings)
 
     def cloud(self, model: int, progress: Callable[[float], None]) -> scene.Cloud:
         """The cloud of a model, made once. UserError: there is none."""
@@ -80,9 +77,8 @@ class Viewer:
 
     def _connected(self, client: Any) -> None:
         try:
-            page = self.pages[client.client_id] = Page(self, client)
-            if client.client_id in self._early:
-                page.go_to(self.place.start_T_map_cam)
+            start = self.place.start_T_map_cam if client.client_id in self._early else None
+            self.pages[client.client_id] = Page(self, client, start)
         except Exception:
             if client.client_id in self.server.get_clients():
                 raise
@@ -107,20 +103,11 @@ class Viewer:
 def serve(
     server: viser.ViserServer, place: Place, settings: ViewSettings, live: Live | None, wait: Callable[[], None]
 ) -> None:
-    """Serve by a server of `open_server` until `wait` returns, and say where."""
+    """Serve by a server of `open_server` until `wait` returns."""
     viewer = Viewer(place, settings, live, server)
     try:
-        print(f"look at {viewer.address}   (Ctrl-C ends)", flush=True)
-        if not settings.is_local:
-            print(
-                f"open to every computer that reaches {settings.host}, port {server.get_port()}: there is no "
-                "password, and whoever looks sees the models, and the recorded frames",
-                flush=True,
-            )
         if place.track.note:
             print(place.track.note, flush=True)
-        if settings.browser == "auto" and settings.is_local and _has_screen():
-            threading.Thread(target=webbrowser.open, args=(viewer.address,), daemon=True).start()
         with contextlib.suppress(OSError, AttributeError):
             os.nice(settings.niceness)
         wait()
@@ -196,7 +183,3 @@ def _overview_camera(server: Any, place: Place) -> None:
     middle, extent = every.mean(axis=0), float(np.linalg.norm(np.ptp(every, axis=0)))
     server.initial_camera.position = middle + extent * OVERVIEW
     server.initial_camera.look_at = middle
-
-
-def _has_screen() -> bool:
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

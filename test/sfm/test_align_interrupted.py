@@ -223,5 +223,5 @@ def test_without_pycolmap_it_says_what_to_install(
     folder = roofs.write(tmp_path / "flight", survey.recorded, survey.pictures)
     (tmp_path / "pycolmap.py").write_text("raise ModuleNotFoundError('none', name='pycolmap')\n")
     monkeypatch.syspath_prepend(tmp_path)  # which the child gets from this process
-    with pytest.raises(UserError, match="needs pycolmap; install it: pip install pycolmap"):
+    with pytest.raises(UserError, match="needs pycolmap; install it: pip install 'pycolmap"):
         align(folder, roofs.QUICK, progress=False)

@@ -17,10 +17,12 @@ from websockets.sync.client import ClientConnection, connect
 class ViewerClient:
     """A connection; use as a context."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, origin: str | None = None) -> None:
+        """origin: of the page that connects, as a browser says it; None: no page, a program."""
         protocol: Any = f"viser-v{viser.__version__}"
+        page: Any = origin
         self._socket: ClientConnection = connect(
-            f"ws://127.0.0.1:{port}", subprotocols=[protocol], max_size=None, compression=None
+            f"ws://127.0.0.1:{port}", subprotocols=[protocol], max_size=None, compression=None, origin=page
         )
         self._waiting: list[dict[str, Any]] = []  # of the last window
         self.texts: list[str] = []  # of the panel, in the order in which they came

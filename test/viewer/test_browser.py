@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import viser
 from support import browser as browsers
 from support.browser import LOCAL, Browser
 from viewer.conftest import SMALL
@@ -126,6 +127,21 @@ def test_an_exported_scene_opens_without_a_server(chromium: Browser, viewer: Vie
     chromium.until(lambda: chromium.driver.execute_script(drawn), "scene")
     assert chromium.errors() == []
     assert chromium.hosts() == set()
+
+
+def test_a_page_of_another_site_cannot_connect(chromium: Browser, viewer: Viewer) -> None:
+    connect = """
+        const [port, protocol, done] = arguments;
+        const socket = new WebSocket(`ws://127.0.0.1:${port}`, protocol);
+        socket.onopen = () => done("open");
+        socket.onerror = () => done("refused");
+    """
+    asked = viewer.server.get_port(), f"viser-v{viser.__version__}"
+    chromium.driver.get("data:text/html,another site")
+    assert chromium.driver.execute_async_script(connect, *asked) == "refused"
+    chromium.open(viewer.address)
+    assert chromium.driver.execute_async_script(connect, *asked) == "open"
+    chromium.errors()  # that of the one that was refused
 
 
 @pytest.mark.slow

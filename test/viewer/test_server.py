@@ -15,6 +15,7 @@ import pytest
 from support.viewer_client import ViewerClient
 from support.without_torch import command
 from viewer.conftest import SMALL
+from websockets.exceptions import InvalidStatus
 
 from pose2rgbd_ros.cli.main import main
 from pose2rgbd_ros.errors import UserError
@@ -129,6 +130,16 @@ def test_it_listens_to_this_computer_only(viewer: Viewer) -> None:
     hosts = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
     mine = {host.split(":")[0] for host in hosts if int(host.split(":")[1], 16) == port}
     assert mine == {"0100007F"}, "127.0.0.1, in the order of the kernel"
+
+
+def test_a_page_of_another_site_is_refused_and_its_own_is_served(viewer: Viewer) -> None:
+    port = viewer.server.get_port()
+    for other in ("http://example.org", f"http://127.0.0.1:{port + 1}", f"http://localhost:{port}", "null"):
+        with pytest.raises(InvalidStatus, match="403"):
+            ViewerClient(port, origin=other)
+    with ViewerClient(port, origin=f"http://127.0.0.1:{port}") as client:
+        client.look(*start(viewer.place))
+        client.picture()
 
 
 @pytest.fixture
