@@ -153,7 +153,7 @@ def deepv2d(known_poses: bool) -> Method:
             train([task.source], run, config, resume=(run / "last").exists())
         network: Any = load_video_checkpoint(run).build_model().eval()
         facts = (task.data.frames, task.data.stride, "segments")
-        data = SnippetData.of(task.data.sequences, size, *facts, seed=task.seed)
+        data = SnippetData.of(task.data.sequences, size, *facts, seed=task.seed).for_judging()  # with its poses
 
         def predict(indices: np.ndarray) -> np.ndarray:
             found = []

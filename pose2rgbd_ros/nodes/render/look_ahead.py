@@ -135,9 +135,9 @@ class LookAheadTopics:
             if self._clearance is clearance:  # else the node was deactivated or set otherwise meanwhile
                 self._publish(rendering, job, wants_images)
         except UserError as error:
-            self._publish(str(error))
+            self._report(str(error))
         except Exception as error:
-            self._publish(f"{type(error).__name__}: {error}")
+            self._report(f"{type(error).__name__}: {error}")
         finally:
             self._busy = False
 
@@ -185,7 +185,7 @@ class LookAheadTopics:
         self._clearance.publish(profile)
         self._say(status.OK, profile.message or "looking ahead", len(profile.poses))
 
-    def _publish(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         """Publish that nothing is known, and why."""
         if self._clearance is None:
             return
