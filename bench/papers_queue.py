@@ -21,9 +21,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pose2rgbd_ros.cli.main import main as pose2rgbd
 from pose2rgbd_ros.dataset.layout import META, SPLIT
@@ -35,6 +37,7 @@ RESULT = Path(__file__).parent / "results" / "papers.md"
 ROWS = RESULT.with_suffix("")  # a folder: the rows of each study, as they were measured
 DONE_FILE = "queue.yaml"  # in the queue's folder: the commands that came to their end
 INTERRUPTED = 130
+UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 RUNS, RESULT_FILES = localization.RUNS, (localization.RESULT_FILE, run.RESULT_FILE)
 # Flights over the simulated city: lines 5 m apart over 60 x 60 m, and the paper's pattern over 300 x 300 m.
 FLIGHTS = {
@@ -223,7 +226,7 @@ class Queue:
             parts.append(f"## {study.name}\n\n{study.words} **{state if tables.exists() else 'not begun'}**.")
             parts.append(f"    pose2rgbd {self._shown(study)}")
             parts += [tables.read_text().replace("\n### ", "\n#### ").strip()] if tables.exists() else []
-        return "\n\n".join(parts) + "\n"
+        return "\n\n".join(map(_wrapped, parts)) + "\n"
 
     def _shown(self, study: Study) -> str:
         """A study's command, its folders by their names alone and no line too long."""
@@ -232,6 +235,15 @@ class Queue:
         for word in words:
             lines = [*lines, word] if len(lines[-1]) + len(word) > 100 else [*lines[:-1], f"{lines[-1]} {word}".strip()]
         return " \\\n        ".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    """Prose of a part of the page at its length; tables, headings and commands as they are."""
+    lines = (
+        line if line.startswith(("|", "#", "    ")) else textwrap.fill(line, 120, **UNBROKEN)
+        for line in text.split("\n")
+    )
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:

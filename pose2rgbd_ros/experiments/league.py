@@ -162,9 +162,8 @@ def _fill(row: Row, seed: int, out: Path, league: League, program: Program | Non
     row.seeds.append(found)
     if not found.error:
         spent = read_yaml(found.run / SPENT_FILE)
-        row.cpu_s.append(
-            max(float(spent["cpu_s"]), found.effort["seconds"])
-        )  # a run that was killed could not tell all
+        # A run that was killed could not write all that it spent.
+        row.cpu_s.append(max(float(spent["cpu_s"]), found.effort["seconds"]))
         row.machines.append(spent.get("machine", processor()))
         row.cost = row.cost or _cost(found.run, row.place.size)
         if rows is not None:

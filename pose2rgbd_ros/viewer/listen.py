@@ -1,4 +1,4 @@
-"""Listening: viser's server, for this computer alone unless another address is asked for.
+"""Listening: viser's server, for this computer alone unless another address is asked for, and for its own pages only.
 
 It imports no more than that, so that browsers can load the page while models are loaded.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import logging
 import os
 import socket
@@ -17,6 +18,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import viser
 import websockets.asyncio.server as websocket_server
@@ -24,7 +26,6 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.viewer.origins import is_own_page
 from pose2rgbd_ros.viewer.settings import ViewSettings
 
 FIRST_PORT, PORTS = 8080, 100
@@ -108,6 +109,45 @@ def _own_pages_only(host: str) -> Iterator[None]:
         yield
     finally:
         websocket_server.serve = serve  # type: ignore[misc]
+
+
+def is_own_page(origin: str | None, host_header: str | None, host: str) -> bool:
+    """Whether a request may be answered that comes from a page of `origin`, asks for `host_header` and was listened to
+    on `host`.
+
+    Without an origin it comes from a program, or from nobody's page: there is nothing to protect it from. Otherwise the
+    page has to be of the very host and port that it asks for, through a tunnel too; and that host has to be an
+    address, or a name of this computer: any other name could be another site's, which says that it is here (DNS
+    rebinding).
+    """
+    if origin is None:
+        return True
+    try:
+        page, asked = urlsplit(origin), urlsplit(f"//{host_header or ''}")
+        same = (page.hostname, page.port or _usual_port(page.scheme)) == (
+            asked.hostname,
+            asked.port or _usual_port(page.scheme),
+        )
+    except ValueError:  # a port that is none
+        return False
+    return same and page.hostname is not None and (_is_address(page.hostname) or page.hostname in _names(host))
+
+
+def _usual_port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(host: str) -> set[str]:
+    own = socket.gethostname().lower()
+    return {"localhost", host.lower(), own, f"{own}.local"}
 
 
 def stop(server: viser.ViserServer) -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from pose2rgbd_ros.viewer.origins import is_own_page
+from pose2rgbd_ros.viewer.listen import is_own_page
 
 EVERYWHERE, HERE = "0.0.0.0", "127.0.0.1"
 
