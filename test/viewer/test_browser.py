@@ -95,11 +95,11 @@ def test_a_frame_is_clicked_at(opened: Browser, viewer: Viewer) -> None:
     (mine,) = viewer.pages.values()
     place = viewer.place
     target = place.track.T_map_cam[len(place.track.frame) // 2]
+    before = mine.shown_count  # before it moves: both its pictures may come while the browser answers
     mine.go_to(target @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -6.0], [0, 0, 0, 1]]))
     box = opened.driver.execute_script(
         "const r = document.querySelector('canvas').getBoundingClientRect(); return [r.x, r.y, r.width, r.height]"
     )
-    before = mine.shown_count
     opened.until(lambda: mine.shown_count > before, "picture")
     opened.click(round(box[0] + box[2] / 2), round(box[1] + box[3] / 2))
     opened.until(lambda: mine.choice.frame >= 0, "a frame that was clicked at")
