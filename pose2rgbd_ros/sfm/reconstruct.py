@@ -19,7 +19,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -154,12 +154,8 @@ def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn, initializer=_begin_process, initargs=(log.name,)) as pool:
             try:
-                # Ctrl-C reaches all processes of a terminal; this one decides, and the child inherits what is blocked.
-                blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                try:
+                with interrupt_held_back():
                     future = pool.submit(job, *arguments)
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
                 while not future.done():
                     with contextlib.suppress(TimeoutError):
                         future.exception(_POLL_S)
@@ -176,6 +172,27 @@ def _in_child(job: Callable[..., Any], *arguments: Any, poll: Callable[[], None]
                 for process in list(pool._processes.values()):
                     process.kill()
                 raise
+
+
+@contextlib.contextmanager
+def interrupt_held_back() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; this one decides, once the child is whole, which ignores it.
+
+    The child inherits what is blocked. That does not do for this process: a thread of a library may take the signal,
+    and Python's handler then runs here all the same.
+    """
+    held: list[int] = []
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number)) if is_main else None
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _begin_process(log: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import threading
 import time
@@ -151,10 +152,10 @@ class Page:
         with self.client.atomic():
             if fov_rad is not None:
                 camera.fov = fov_rad
-            if not np.linalg.norm(camera.look_at - camera.position) > 1e-6:  # viser could not turn such a camera
-                camera.look_at = camera.position + camera.up_direction + np.array([1.0, 0.0, 0.0])
-            camera.position = position
-            camera.wxyz = quat_wxyz
+            with contextlib.suppress(ValueError):  # nonsense that arrived since the line before, in another thread
+                _make_movable(camera, position)
+                camera.position = position
+                camera.wxyz = quat_wxyz
         self.look()
 
     def go_to_frame(self, number: int) -> None:
@@ -423,6 +424,16 @@ class Page:
 
     def _say_path(self, text: str) -> None:
         self._path_note.content = text
+
+
+def _make_movable(camera: Any, position: Float64) -> None:
+    """viser moves a camera from where the browser says it is: from nonsense (no number, no direction) it cannot."""
+    state = camera._state
+    vectors = np.concatenate([state.position, state.look_at, state.up_direction])
+    lengths = np.linalg.norm(state.look_at - state.position), np.linalg.norm(state.up_direction)
+    if not (np.isfinite(vectors).all() and min(lengths) > 1e-6):
+        ahead, state.up_direction = np.eye(3)[[0, 2]]
+        state.position, state.look_at = position + state.up_direction, position + state.up_direction + ahead
 
 
 def _pose_html(T_map_cam: Float64, map_frame: str) -> str:

@@ -232,13 +232,20 @@ class Bench:
         """Topics known to the tester."""
         return {name for name, _ in self.node.get_topic_names_and_types()}
 
+    def end(self, node: Node) -> None:
+        """End one node."""
+        running = next(entry for entry in self._running if entry[2] is node)
+        self._running.remove(running)
+        context, executor, _, thread = running
+        executor.shutdown()
+        thread.join(60.0)
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
     def close(self) -> None:
         """End all nodes."""
-        for context, executor, node, thread in reversed(self._running):
-            executor.shutdown()
-            thread.join(60.0)
-            node.destroy_node()
-            rclpy.shutdown(context=context)
+        for _, _, node, _ in self._running[::-1]:
+            self.end(node)
         self._folder.cleanup()
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.sfm.align import Alignment, align, is_aligned, recorded_dataset, restore, write_aligned
+from pose2rgbd_ros.sfm.reconstruct import interrupt_held_back
 
 OPTIONS = ["--features", "500", "--image-size", "320", "--threads", "1"]
 LISTS = ("groundtruth.txt", "associations.txt", "meta.yaml", "transforms.json")
@@ -107,6 +109,29 @@ def test_an_align_that_is_ended_at_any_step_leaves_the_dataset_and_goes_on(
     assert contents(folder) == before
 
     assert len(align(folder, roofs.QUICK, progress=False).frames) == len(survey.pictures)
+
+
+def test_an_interrupt_that_a_thread_of_a_library_takes_waits_until_the_child_is_whole() -> None:
+    """As the thread was there before, it does not block what this one blocks."""
+    go, reached = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        go.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    library = threading.Thread(target=interrupt)
+    library.start()
+
+    def start() -> None:
+        with interrupt_held_back():
+            go.set()
+            library.join()
+            time.sleep(0)  # where Python would run its handler
+            reached.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached.is_set()
 
 
 def test_one_align_at_a_time(survey: roofs.Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,11 @@ class LiveDrone:
             self.node.destroy_publisher(publisher)
         self._timers, self._publishers = [], {}
 
+    def pause(self) -> None:
+        """Send nothing any more; the topics stay."""
+        for timer in self._timers:
+            timer.cancel()
+
     def silence(self, topic: str) -> None:
         """Send no more of a topic."""
         self.spoil[topic] = lambda message: None

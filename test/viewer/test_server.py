@@ -67,10 +67,15 @@ def test_nonsense_is_counted_and_the_next_pose_is_drawn(viewer: Viewer) -> None:
         client.look(np.zeros(3), quat)  # at the very point that this client looks at
         until(lambda: len(viewer.pages) == 1, "a page")
         (page,) = viewer.pages.values()
+        until(lambda: viewer.nonsense >= 5, "all nonsense")
+        client.look([-np.inf, 0, 0], quat)
+        until(lambda: page.client.camera.position[0] == -np.inf, "nonsense again")
         page.go_to_frame(1)
+        view = page.view()
+        assert view is not None, "the panel's buttons lead out of it"
+        np.testing.assert_array_equal(view.T_map_cam, viewer.place.dataset.T_map_cam[viewer.place.track.frame[1]])
         client.look(position + 0.2, quat)
         client.picture()
-        assert viewer.nonsense >= 5
 
 
 def test_a_connection_that_dies_is_forgotten_and_others_go_on(viewer: Viewer) -> None:

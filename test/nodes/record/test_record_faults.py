@@ -1,6 +1,7 @@
 """The recorder when things go wrong: every fault is told in one line, and what was written is safe.
 
-All recorders run at once, each in a namespace with a drone of its own; every test looks at one of them.
+Each test looks at a recorder of its own, in a namespace with a drone of its own. A few recorders run ahead of the test
+that looks at them, as most of it is waiting; more at once than that starve a slow machine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pose2rgbd_ros.nodes.common import conversions
 from pose2rgbd_ros.nodes.record.node import RecordNode
 
 pytestmark = pytest.mark.ros
-QUICK = {"silence_s": 1.0, "max_wait_s": 0.6, "min_free_mib": 0, "depth": "none"}
+QUICK = {"silence_s": 1.0, "min_free_mib": 0, "depth": "none"}
 SIM_NS = 1_000_000_000_000
 
 
@@ -119,6 +120,7 @@ class Recorder:
         self.status: list[SyncStatus] = bench.collect(SyncStatus, f"/{name}/record/status")
         self._log = log
         self.process: subprocess.Popen[bytes] | None = None
+        self.drone: Any = None
         if case.drone is not None:
             self.drone = LiveDrone(bench.node, f"/{name}", **case.drone)
             self.drone.spoil |= case.spoil
@@ -133,7 +135,17 @@ class Recorder:
             self.process = subprocess.Popen(words, env=environment)
         else:
             parameters = {"out": str(out), **QUICK, **case.parameters}
-            bench.spin(RecordNode, namespace=f"/{name}", remap=case.remap, **parameters)
+            self._node = bench.spin(RecordNode, namespace=f"/{name}", remap=case.remap, **parameters)
+
+    def end(self) -> None:
+        """Of the node and of its drone."""
+        if self.drone is not None:
+            self.drone.pause()
+        if self.process is None:
+            self.bench.end(self._node)
+        else:
+            self.process.kill()
+            self.process.wait()
 
     def set_clock(self, to_ns: int) -> None:
         """Let simulated time go on from there."""
@@ -214,35 +226,68 @@ def mounted(folder: Path, options: str) -> Iterator[Path | None]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+AHEAD = 4  # recorders that run beside the one that is looked at
+
+
+class Fleet:
+    """The recorders of all tests that are run: started a few tests ahead, ended with their test."""
+
+    def __init__(self, bench: Any, names: list[str], folder: Path) -> None:
+        self._bench, self._folder, self._waiting = bench, folder, names
+        self._log = bench.collect(Log, "/rosout", 500)
+        self._made: dict[str, Recorder | None] = {}
+        self._disks = contextlib.ExitStack()
+        for name in [name for name in names if CASES[name].drone is None]:  # they cost nothing, and some take long
+            names.remove(name)
+            self._start(name)
+
+    def recorder(self, name: str) -> Recorder | None:
+        """Under way; None where its disk cannot be had here."""
+        while self._waiting and (name not in self._made or len(self._made) <= AHEAD):
+            self._start(self._waiting.pop(0))
+        return self._made[name]
+
+    def _start(self, name: str) -> None:
+        case, place = CASES[name], self._folder
+        if case.disk:
+            options = "size=400k" if case.disk == "small" else "ro,size=64k"
+            disk = self._disks.enter_context(mounted(self._folder / f"disk_{name}", options))
+            if disk is None:
+                self._made[name] = None
+                return
+            place = disk
+        self._made[name] = Recorder(self._bench, name, case, place / name, self._log)
+
+    def end(self, name: str) -> None:
+        """Of one test."""
+        recorder = self._made.pop(name)
+        if recorder is not None:
+            recorder.end()
+
+    def close(self) -> None:
+        """Of all that still run."""
+        for name in list(self._made):
+            self.end(name)
+        self._disks.close()
+
+
 @pytest.fixture(scope="module")
-def fleet(shared_bench, tmp_path_factory, request) -> Iterator[dict[str, Recorder]]:
-    """The recorders of all tests that are run, under way. Those whose disk cannot be had here are missing."""
-    wanted = {item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")}
-    folder, made = tmp_path_factory.mktemp("fleet"), {}
-    log = shared_bench.collect(Log, "/rosout", 500)
-    with contextlib.ExitStack() as stack:
-        for name in (name for name in CASES if name in wanted):
-            case = CASES[name]
-            place: Path | None = folder
-            if case.disk:
-                options = "size=400k" if case.disk == "small" else "ro,size=64k"
-                place = stack.enter_context(mounted(folder / f"disk_{name}", options))
-            if place is not None:
-                made[name] = Recorder(shared_bench, name, case, place / name, log)
-        yield made
-        for recorder in made.values():
-            if recorder.process is not None:
-                recorder.process.kill()
-                recorder.process.wait()
+def fleet(shared_bench, tmp_path_factory, request) -> Iterator[Fleet]:
+    """Of the tests that are run, in their order."""
+    names = [item.callspec.params["case"] for item in request.session.items if item.path == request.path]
+    made = Fleet(shared_bench, names, tmp_path_factory.mktemp("fleet"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def case(fleet, request) -> Recorder:
+def case(fleet, request) -> Iterator[Recorder]:
     """The recorder that a test names."""
-    name = request.param
-    if name not in fleet:
+    recorder = fleet.recorder(request.param)
+    if recorder is None:
         pytest.skip("a file system of its own cannot be mounted here")
-    return fleet[name]
+    yield recorder
+    fleet.end(request.param)
 
 
 def of(name: str) -> Any:
