@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -318,6 +319,10 @@ class RunConfig:
     strict: Annotated[
         bool, tyro.conf.arg(help="warnings about the dataset are errors: stop with exit status 1, and keep it")
     ] = False
+    view: Annotated[
+        Literal["auto", "always", "never"],
+        tyro.conf.arg(help="end by serving the page of `pose2rgbd view` until Ctrl-C; auto: in a terminal"),
+    ] = "auto"
     fresh: Annotated[bool, tyro.conf.arg(help="begin again from the first step")] = False
     align: Annotated[
         Literal["auto", "always", "never"],
@@ -414,7 +419,23 @@ def main(argv: list[str]) -> int:
     if config.live_s > 0:
         delivered = fly(dataset, run / "checkpoint", out / "live", config.live_s, config.flight)
     _tell(out, dataset, run, time.monotonic() - started, shlex.join(["pose2rgbd", "run", *argv]))
-    return 0 if _is_good(run, config.min_gain) and delivered else 1
+    good = _is_good(run, config.min_gain) and delivered
+    in_terminal = sys.stdout.isatty() and find_spec("viser") is not None and not config.json
+    if config.view == "always" or (config.view == "auto" and in_terminal):
+        _view(run, dataset)
+    return 0 if good else 1
+
+
+def _view(run: Path, dataset: Path) -> None:
+    """Serve the page until Ctrl-C, from its first second on; where that cannot be, say why: all else is done."""
+    from pose2rgbd_ros.cli import view
+
+    print("\n== fly through it", flush=True)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            view.main([str(run), str(dataset)])
+    except UserError as error:
+        print(f"   not served: {error}")
 
 
 def _record(steps: Steps, out: Path) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,14 @@ import yaml
 from pose2rgbd_ros.sim.bag import demo_config, write_sim_bag
 
 
-def _run(bag: Path, out: Path, live_s: int = 3, min_gain: float = 0.0) -> subprocess.CompletedProcess[str]:
+def _command(bag: Path, out: Path, live_s: int = 3, min_gain: float = 0.0) -> list[str]:
     options = "--train.size 32 --train.width 0.25 --train.max-minutes 0.1 --train.no-tensorboard".split()
     call = [sys.executable, "-m", "pose2rgbd_ros.cli.main", "run", str(bag), "--out", str(out)]
-    call += ["--live-s", str(live_s), "--min-gain", str(min_gain), *options]
-    return subprocess.run(call, text=True, capture_output=True, timeout=1100, env=os.environ.copy())
+    return [*call, "--live-s", str(live_s), "--min-gain", str(min_gain), *options]
+
+
+def _run(bag: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(bag, out), text=True, capture_output=True, timeout=1100)
 
 
 @pytest.mark.ros
@@ -48,10 +52,20 @@ def test_recording_to_live_node(tmp_path: Path, ros_domain: int) -> None:
 
     weights = out / "run" / "checkpoint" / "weights.safetensors"
     trained_at = weights.stat().st_mtime_ns
-    again = _run(bag, out, live_s=0, min_gain=0.99)
-    assert again.returncode == 1, again.stdout + again.stderr
-    assert "rgb_mae_px is" in again.stdout
-    assert again.stdout.count("done before") == 10
+    again = [*_command(bag, out, live_s=0, min_gain=0.99), "--view", "always"]
+    with subprocess.Popen(again, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.search(r"look at (http://[a-z0-9.:]+)", line):
+                assert b"<html" in urllib.request.urlopen(found[1], timeout=60).read()
+                process.send_signal(signal.SIGINT)
+    said = "".join(lines)
+    assert process.returncode == 1, said
+    assert "rgb_mae_px is" in said
+    assert "look at http://" in said
+    assert said.count("done before") == 10
     assert weights.stat().st_mtime_ns == trained_at
 
 
