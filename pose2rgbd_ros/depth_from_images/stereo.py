@@ -35,7 +35,7 @@ from pose2rgbd_ros.settings import setting
 logger = logging.getLogger(__name__)
 
 UP = np.array([0.0, 0.0, 1.0])
-SMALL_PX = 256  # images no larger are swept as they are
+SMALL_PX = 384  # images no larger are swept as they are
 WINDOW_PX, COARSE_WINDOW_PX = 7, 5
 LARGEST_COST = 1.5  # of locally normalised grey: a worse match is as bad as none
 # Of neighbouring pixels one plane apart, and farther apart, in units of the cost.

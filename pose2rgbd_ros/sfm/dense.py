@@ -16,13 +16,14 @@ from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.metric_scale import LARGEST_SCALE_SIGMA
 from pose2rgbd_ros.depth_from_images.scene import SparseScene
 from pose2rgbd_ros.depth_from_images.sparse_points import SparsePoints
-from pose2rgbd_ros.depth_from_images.stereo import MultiViewStereo, StereoSettings
+from pose2rgbd_ros.depth_from_images.stereo import SMALL_PX, MultiViewStereo, StereoSettings
 from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry.arrays import AnyArray, Int64
 from pose2rgbd_ros.geometry.depth import DepthEstimate
 from pose2rgbd_ros.sfm.align import read_points
 
 FRAME_S = 0.25  # CPU seconds per million pixels and view, measured on one core of an AMD EPYC (docs/align.md)
+SWEPT_WHOLE = 3.4  # times as long (decision 0018)
 POINTS_SIZE = 256  # pixels of the longer side: between points there is no more detail
 WORTH_IT, LOOKED_AT = 0.25, 6  # share of the pixels of so many frames: with less depth a training does better alone
 
@@ -37,7 +38,10 @@ def minutes(dataset: Dataset, settings: StereoSettings) -> float:
     scale = min(1.0, settings.size / max(dataset.camera.width, dataset.camera.height))
     pixels = dataset.camera.width * dataset.camera.height * scale**2
     threads = settings.threads or min(os.cpu_count() or 1, 4)
-    return len(dataset) * settings.views * FRAME_S * pixels / 1e6 / threads / 60
+    frame_s = settings.views * FRAME_S * pixels / 1e6
+    if max(dataset.camera.width, dataset.camera.height) * scale <= SMALL_PX:
+        frame_s *= SWEPT_WHOLE
+    return len(dataset) * frame_s / threads / 60
 
 
 def add_depth(folder: Path, settings: StereoSettings, progress: bool = True) -> Dataset:
