@@ -5,7 +5,8 @@
     python bench/papers_queue.py --out DIR --list                                          # its commands, and how far
 
 Rows that are measured are kept by --page in bench/results/papers/, a file for each study, and a queue in another folder
-or on another machine begins with them, so that hours of trainings need not be in one place.
+or on another machine begins with them, so that hours of trainings need not be in one place; on the page, studies that
+are not in this folder stay as they are.
 
 Each study is a command of `pose2rgbd experiments` in a folder of its own in DIR, which reads the rows that are
 finished and goes on with the one that is not; so each can be called by itself as well. Seed 0 of all comes before the
@@ -209,24 +210,32 @@ class Queue:
                 return status
         return 0
 
-    def page(self) -> str:
-        """What is measured so far, study by study."""
-        out = self.out
+    def page(self, before: str = "") -> str:
+        """What is measured so far, study by study; one that was measured in another folder stays as it was `before`."""
         parts = [
             "# The papers' own findings, tried again",
-            f"`python bench/papers_queue.py --kitchen KITCHEN --out DIR` on {processor()}; "
+            f"`python bench/papers_queue.py --kitchen KITCHEN --out DIR` on {processor()}, where nothing else is said; "
             "what the columns say: [docs/localization.md](../../docs/localization.md), "
             "[docs/tables.md](../../docs/tables.md).",
         ]
-        done = self.done()
+        kept = {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in before.split("\n## ")[1:]}
         for study in self.studies:
-            tables = out / study.name / "tables.md"
-            seeds = max((n for n in (1, study.seeds) if shlex.join(self.command(study, n)) in done), default=0)
-            state = {0: "under way", study.seeds: "finished"}.get(seeds, f"{seeds} of {study.seeds} seeds finished")
-            parts.append(f"## {study.name}\n\n{study.words} **{state if tables.exists() else 'not begun'}**.")
-            parts.append(f"    pose2rgbd {self._shown(study)}")
-            parts += [tables.read_text().replace("\n### ", "\n#### ").strip()] if tables.exists() else []
+            tables = self.out / study.name / "tables.md"
+            if tables.exists():
+                parts += [f"## {study.name}", *self._measured(study, tables.read_text())]
+            elif study.name in kept:
+                parts += [f"## {study.name}", kept[study.name]]
+            else:
+                parts += [f"## {study.name}", f"{study.words} **not begun**.", f"    pose2rgbd {self._shown(study)}"]
         return "\n\n".join(map(_wrapped, parts)) + "\n"
+
+    def _measured(self, study: Study, tables: str) -> Iterator[str]:
+        done = self.done()
+        seeds = max((n for n in (1, study.seeds) if shlex.join(self.command(study, n)) in done), default=0)
+        state = {0: "under way", study.seeds: "finished"}.get(seeds, f"{seeds} of {study.seeds} seeds finished")
+        yield f"{study.words} **{state}**."
+        yield f"    pose2rgbd {self._shown(study)}"
+        yield tables.replace("\n### ", "\n#### ").strip()
 
     def _shown(self, study: Study) -> str:
         """A study's command, its folders by their names alone and no line too long."""
@@ -256,7 +265,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of all steps and epochs, to try the queue itself")
     parser.add_argument("--only", nargs="+", choices=[study.name for study in studies()], help="some of the studies")
     arguments = parser.parse_args(argv)
-    chosen = [study for study in studies() if not arguments.only or study.name in arguments.only]
+    chosen = [study for study in studies() if arguments.page or not arguments.only or study.name in arguments.only]
     queue = Queue(arguments.out.resolve(), arguments.kitchen, arguments.share, chosen)
     if arguments.list:
         done = queue.done()
@@ -266,7 +275,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.page:
         if arguments.share == 1.0:
             queue.keep(ROWS)
-        arguments.page.write_text(queue.page())
+        before = arguments.page.read_text() if arguments.page.exists() else ""
+        arguments.page.write_text(queue.page(before))
         return 0
     return queue.run()
 

@@ -68,6 +68,10 @@ def test_a_queue_goes_on_where_it_was_stopped(
     assert page.count("**finished**") == 3
     assert "| PoseGAN-configA | 32 | gain=4 |" in page or "gain=4, seed" in page, "in the table, or left out by name"
     assert str(tmp_path) not in page
+    assert queue.page(page) == page
+    elsewhere = module.Queue(tmp_path / "elsewhere", studies=[long, first, second])
+    assert elsewhere.page().count("**not begun**") == 3
+    assert elsewhere.page(page) == page, "what was measured in another folder stays"
     before, after = (
         tmp_path / f"{name}/localized.yaml"
         for name in ("second/runs/kitchen-posegan-a-32-seed0", "first/runs/kitchen-posegan-a-32-seed1")
