@@ -123,6 +123,13 @@ install_torch() {
   fi
 }
 
+# [runtime] wants an older and smaller Numba than the lock has (setup.cfg says why).
+lock_for_extras() {
+  [[ ",$EXTRAS," == *,runtime,* ]] || { echo requirements/python.lock; return; }
+  grep -vE '^(numba|llvmlite)==' requirements/python.lock > "$stamps/runtime.lock"
+  echo "$stamps/runtime.lock"
+}
+
 # ROS' own cv_bridge and rclpy were built against the system's numpy: never shadow it. colcon wants setuptools < 80.
 system_constraints() {
   local file=$stamps/system-constraints.txt
@@ -131,7 +138,7 @@ system_constraints() {
 }
 
 install_python_libraries() {
-  if [ -n "${EXTRAS:-}" ]; then pip_install -c requirements/python.lock -e ".[$EXTRAS]"
+  if [ -n "${EXTRAS:-}" ]; then pip_install -c "$(lock_for_extras)" -e ".[$EXTRAS]"
   elif [ $home = ros ]; then pip_install -r requirements/python.in -c "$(system_constraints)"
   else pip_install -r requirements/python.lock; fi
 }
