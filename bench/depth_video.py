@@ -49,6 +49,9 @@ NOTES = """
 Stereo answers a fifth of the pixels along a street: seen ahead, most of what a frame shows moves too little, and what
 is unknown is not guessed. Its rival, stereo at poses of `align`, has no row along streets: from positions 1 m off and
 pictures of 224 pixels the alignment bends by 30 m over the flight, which it sees by itself and refuses.
+
+Over roofs neither network reaches the mean depth, which is good there: what is below is nearly flat. With frames of a
+snippet 3 apart TrianFlow had 1.33 of it (seed 0, eight minutes), SfMLearner 1.05.
 """
 GOAL = 0.8  # of the error of the mean depth
 
@@ -383,7 +386,7 @@ def main() -> None:
         ),
         NOTES,
     ]
-    RESULT.write_text("\n".join(text) + "\n")
+    RESULT.write_text("\n".join(text).rstrip() + "\n")
     print(RESULT.read_text())
 
 
