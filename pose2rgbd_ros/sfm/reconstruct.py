@@ -100,8 +100,8 @@ class AlignSettings:
     features: int = setting(4096, "most features of an image", ge=200, le=20_000)
     image_size: int = setting(1600, "longer side in pixels that features are found at", ge=200, le=8192)
     neighbours: int = setting(14, "images near by that each one is compared with", ge=2, le=200)
-    threads: int = setting(0, "CPU threads; 0: one per core", ge=0, le=256)
-    seed: int = setting(0, "draws the samples of the robust estimates", ge=0)
+    threads: int = setting(0, "CPU threads; 0: one per core; 1: the same map every time", ge=0, le=256)
+    seed: int = setting(0, "draws the samples of the robust estimates; the map repeats with one thread only", ge=0)
 
     @property
     def refines(self) -> tuple[bool, bool]:

@@ -52,7 +52,8 @@ def test_drift_goes_and_measured_depth_gives_the_size(
     exact = truth.T_map_cam[:FRAMES]
     folder = write(truth, tmp_path / "flight", drifting(exact))
     before = errors(Dataset(folder).T_map_cam, exact)
-    assert main(["align", str(folder)]) == 0
+    # Several threads share out their random samples by chance: one run in twenty ends twice as far off.
+    assert main(["align", str(folder), "--threads", "1"]) == 0
     said = capsys.readouterr().out
     assert "size by measured depth" in said
     found = Dataset(folder)

@@ -62,7 +62,8 @@ def test_a_wall_ahead_of_a_tilted_body(bench, avoid):
     told = bench.collect(DiagnosticArray, "/diagnostics")
     tilt = quaternions.from_euler_rpy([0.0, 0.1, 0.7])
     flight, node = avoid({"tilt_xyzw": tilt}, max_age_s=60.0)
-    status = bench.wait_state(State.OK)
+    # The first images may be served before odometry has been found: OK, without a direction of flight.
+    status = wait_for(bench, "obstacles ahead", lambda m: m.state == State.OK and not math.isnan(m.speed_mps))
     assert status.nearest_m == pytest.approx(12.0, abs=0.02)
     assert status.direction.x == pytest.approx(1.0, abs=1e-3), "in the body's own frame"
     assert status.clearance_ahead_m == pytest.approx(11.5, abs=0.1)
