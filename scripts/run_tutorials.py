@@ -38,13 +38,15 @@ SHORT = (
     (r"pose2rgbd train posegan", "--max-minutes 0.15 --size 32"),
     (r"pose2rgbd evaluate", "--video-s 0"),
     (r"pose2rgbd locate", "--every 30"),
-    (r"pose2rgbd view", "--export view.html"),  # a page that is served until Ctrl-C is tested in test/viewer
 )
+# What is appended in any case: a page that is served until Ctrl-C is tested in test/viewer.
+ALWAYS = ((r"pose2rgbd view", "--export view.html"),)
 
 
 def command_of(line: str, short: bool) -> list[str]:
     """A line as it is run: `make demo` is `pose2rgbd run`, which is what it does once all is set up."""
-    more = next((words for pattern, words in SHORT if re.match(pattern, line)), "") if short else ""
+    appended = (*ALWAYS, *SHORT) if short else ALWAYS
+    more = next((words for pattern, words in appended if re.match(pattern, line)), "")
     words = shlex.split(f"{line} {more}")
     if words[:2] == ["make", "demo"]:
         words = ["pose2rgbd", "run", *words[2:]]
@@ -71,8 +73,7 @@ def run_page(page: Path, folder: Path, short: bool) -> list[str]:
     folder.mkdir(parents=True)
     for line, number in of_page(page.read_text()):
         where = f"{page.name}:{number}: {line}"
-        rule = rule_of(line)
-        if LEFT.match(line) or (not short and rule and rule.left):
+        if LEFT.match(line):
             print(f"left  {where}", flush=True)
             continue
         begun = time.monotonic()
