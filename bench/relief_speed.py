@@ -182,8 +182,8 @@ class Place:
                 buffers = backend._scratch[0][number]
                 winograd.convolve(images[0], layer, *frame.patches, 0, down, margin, images[1], *buffers)
 
-        no_memory = 0
-        made = frame.images[0], frame.images[3], ground, no_memory, np.float32(1), np.float32(1), s, features, 0, height
+        recalled = 0  # no memory: the plain backend refuses one
+        made = frame.images[0], frame.images[3], ground, recalled, np.float32(1), np.float32(1), s, features, 0, height
         return {
             "rays and march": timed_ms(march),
             "features": timed_ms(look_up),
