@@ -98,7 +98,7 @@ def studies() -> list[Study]:
         ),
         Study(
             "order-town-32", "The ablation at equal steps: the town, 32 px, 3,000 steps.",
-            f"{town} --sizes 32 {ABLATION} posenet", steps=3_000,
+            f"{town} --sizes 32 {ABLATION} posenet", steps=3_000, seeds=5,
         ),
         Study(
             "slices-300", "Slice against Base three times as long: 300 epochs.",
