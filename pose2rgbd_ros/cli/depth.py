@@ -1,4 +1,4 @@
-"""`pose2rgbd depth WHAT ...`: depth from pictures: put into a dataset, learnt from video, measured."""
+"""`pose2rgbd depth WHAT ...`: depth from pictures, put into a dataset or learnt from video; registered; measured."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
 from pose2rgbd_ros import settings
+from pose2rgbd_ros.alignment.depth_camera import find_depth_camera, register
 from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.learn import chosen_model, report_training, settings_shown
 from pose2rgbd_ros.cli.main import Job, one_of
 from pose2rgbd_ros.cli.results import Json
 from pose2rgbd_ros.dataset import layout
 from pose2rgbd_ros.dataset.inspect import describe_depth
-from pose2rgbd_ros.dataset.made_depth import remove
+from pose2rgbd_ros.dataset.made_depth import pictures_allowed, remove
+from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.depth_from_images.stereo import StereoSettings
 from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.odometry import OdometryProtocol, PairingSettings
@@ -76,6 +79,50 @@ def _add(arguments: AddArguments) -> int:
 def _remove(arguments: RemoveArguments) -> int:
     remove(arguments.dataset)
     print(f"{arguments.dataset} is a dataset of colour only again")
+    return 0
+
+
+# `register DATASET [OUT]`: depth of a camera beside the colour camera.
+
+
+@dataclass
+class RegisterArguments:
+    """Find how the depth camera lies beside the colour camera, and lay depth over colour.
+
+    For RGB-D recordings whose driver did not register depth to colour. The colours of surfaces that several frames see
+    tell it; frames that the dataset's split holds out have no part. Without OUT it only says what it finds.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """the dataset's folder; it stays as it is"""
+    out: Annotated[Path | None, tyro.conf.Positional] = None
+    """folder of the registered dataset"""
+    force: bool = False
+    """write it also where depth and colour agree already"""
+    resume: bool = False
+    """go on with a job that was interrupted"""
+    seed: int = 0
+    """of the points that are compared"""
+    json: Json = False
+
+
+def _register(arguments: RegisterArguments) -> int:
+    dataset = Dataset(arguments.dataset)
+    train = pictures_allowed(dataset)[0] == 0
+    found = find_depth_camera(dataset, np.flatnonzero(train), arguments.seed)
+    print(f"{dataset.path}: {found}")
+    results.add(dataset=dataset.path, agrees=found.agrees, **found.figures())
+    if found.agrees and not arguments.force:
+        print("depth and colour agree as far as can be told: there is nothing to do (--force writes it all the same)")
+        return 0
+    if arguments.out is None:
+        print(f"next      pose2rgbd depth register {dataset.path} OUT")
+        return 0
+    made = register(dataset, found, arguments.out, arguments.resume)
+    print(f"{made.path}: {describe_depth(made)}")
+    print(f"look at   pose2rgbd inspect {made.path}")
+    print(f"next      pose2rgbd train relief {made.path} --relief.memory thin")
+    results.add(registered=made.path)
     return 0
 
 
@@ -331,6 +378,7 @@ def _evaluate(arguments: EvaluateArguments) -> int:
 DEPTH_JOBS: dict[str, Job] = {
     "add": (AddArguments, _add, "depth of a dataset: by stereo of its pictures, a model of video, an ONNX network"),
     "remove": (RemoveArguments, _remove, "take it out again"),
+    "register": (RegisterArguments, _register, "lay the depth of a camera beside the colour camera over colour"),
     "train": (None, _train, "learn depth and motion from video"),
     "infer": (InferArguments, _infer, "depth and track of a video by a trained model"),
     "odometry": (OdometryArguments, _odometry, "the camera's track by optical flow alone, without a network"),

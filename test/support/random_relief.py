@@ -34,6 +34,10 @@ def random_relief(seed: int = 0, **config: Any) -> Relief:
         model.volume.seen[:, :, :9] = 0
         for table in (model.features.maps, model.features.coarse, model.features.sky):
             table.normal_(0, 0.1)
+        if model.features.charts is not None:  # two blocks of three have one, facing any axis
+            model.features.charts.normal_(0, 0.1)
+            codes = torch.randint(3 * model.config.charts, model.config.chart_grid, dtype=torch.int32)
+            model.features.chart_of.copy_(torch.where(torch.rand(model.config.chart_grid) < 1 / 3, -1, codes))
         for parameter in model.shader.parameters():
             parameter.normal_(0, 0.05)
     return model

@@ -18,6 +18,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models import backends
 from pose2rgbd_ros.models.backends import Backend, RenderedImages, all_threads
+from pose2rgbd_ros.models.relief import charts
 from pose2rgbd_ros.models.relief.beams import pyramid
 from pose2rgbd_ros.models.relief.config import (
     EXTRA_CHANNELS,
@@ -56,6 +57,8 @@ class ReliefTables(NamedTuple):
     logits: (L, Y, X). top, around: of :func:`highest_layers`. seen: (L, Y, X) uint8. step_m: (3,) along x, y, z.
     maps: (M, C) the sums of levels, one after another; starts, shapes, texel_m: (levels,), (levels, 2), (levels,).
     coarse: (Lc, Yc, Xc, Cv). coarse_step_m: (2,) across and up. sky: (rows, columns, C).
+    charts: (M, C) the sums of levels, chart after chart; none: no rows. chart_of: (Z, Y, X) codes of blocks
+    (charts.py).
     """
 
     logits: Float32
@@ -70,11 +73,15 @@ class ReliefTables(NamedTuple):
     coarse: Float32
     coarse_step_m: Float32
     sky: Float32
+    charts: Float32
+    chart_of: charts.Int32
+    chart_layout: charts.Layout
 
 
 def relief_tables(config: ReliefConfig, state: Mapping[str, Any]) -> ReliefTables:
     """The tables of a network's state, arrays or tensors on the CPU by their names in a checkpoint."""
     logits = _float32(state["volume.logits"])
+    own, chart_of, chart_layout = _charts(config, state)
     levels = level_sums(config, _float32(state["features.maps"]))
     sizes = [rows * columns for rows, columns, _ in (level.shape for level in levels)]
     return ReliefTables(
@@ -89,7 +96,18 @@ def relief_tables(config: ReliefConfig, state: Mapping[str, Any]) -> ReliefTable
         _float32(state["features.coarse"]).reshape(*config.coarse_shape, config.coarse_channels),
         np.array([config.coarse_cell_m, config.coarse_layer_m], np.float32),
         _float32(state["features.sky"]).reshape(SKY_ROWS, SKY_COLUMNS, config.channels),
+        own,
+        chart_of,
+        chart_layout,
     )
+
+
+def _charts(config: ReliefConfig, state: Mapping[str, Any]) -> tuple[Float32, charts.Int32, charts.Layout]:
+    there = charts.layout(config.levels, config.chart_m)
+    if not config.charts:
+        return np.zeros((0, config.channels), np.float32), np.full((1, 1, 1), charts.NO_CHART, np.int32), there
+    sums = charts.level_sums(config, _float32(state["features.charts"]))
+    return sums, np.ascontiguousarray(state["features.chart_of"], np.int32), there
 
 
 def level_sums(config: ReliefConfig, maps: Float32) -> list[Float32]:
@@ -149,7 +167,7 @@ class PatchTables(NamedTuple):
     """Arrays for patch_kernels.py: those of :class:`ReliefTables` in less memory, which is what a lookup waits for.
 
     shape: of the logits. seen: (Y, X, L / 8), a bit for each vertex, the lowest first. maps, coarse: int16, in units:
-    (2,). Channels in whole registers. All else as there.
+    (2,), and charts in those of maps. Channels in whole registers. All else as there.
     """
 
     shape: tuple[int, int, int]
@@ -163,12 +181,16 @@ class PatchTables(NamedTuple):
     coarse_step_m: Float32
     units: Float32
     sky: Float32
+    charts: NDArray[np.int16]
+    chart_of: charts.Int32
+    chart_layout: charts.Layout
 
 
 def patch_tables(tables: ReliefTables) -> PatchTables:
     """The tables as patch_kernels.py reads them."""
-    maps, coarse = in_registers(tables.maps), in_registers(tables.coarse)
-    units = np.array([max(float(np.abs(table).max()), TINY) / SHORT for table in (maps, coarse)], np.float32)
+    maps, coarse, own = map(in_registers, (tables.maps, tables.coarse, tables.charts))
+    most = [max(float(np.abs(table).max(initial=TINY)) for table in some) for some in ((maps, own), (coarse,))]
+    units = np.array(most, np.float32) / np.float32(SHORT)
     return PatchTables(
         tables.logits.shape,
         np.ascontiguousarray(np.packbits(np.moveaxis(tables.seen > 0, 0, 2), axis=2, bitorder="little")),
@@ -181,6 +203,9 @@ def patch_tables(tables: ReliefTables) -> PatchTables:
         tables.coarse_step_m,
         units,
         in_registers(tables.sky),
+        np.rint(own / units[0]).astype(np.int16),
+        tables.chart_of,
+        tables.chart_layout,
     )
 
 

@@ -357,6 +357,11 @@ class ReliefSettings:
     exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
+    charts: Literal["none", "steep", "all"] = setting(
+        "none",
+        "feature textures along the surface: none: all features lie on the ground plane and in a coarse volume; steep: "
+        "where the surface does not face up, or lies above or below one that does; all: wherever there is surface",
+    )
     memory: Literal["none", "thin", "full"] = setting(
         "none",
         "recorded colours that are looked up where rays meet surfaces: none; thin: few frames a picture, small; full: "
@@ -412,6 +417,7 @@ class ReliefConfig:
     unshuffle: int = setting(2, "pixels per side that the shader takes together", ge=1, le=8)
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
+    charts: int = setting(0, "feature textures along what does not face up", ge=0)
     memory_frames: int = setting(0, "training frames that are remembered", ge=0)
     memory_views: int = setting(8, "of which so many are looked up for a picture", ge=1, le=MOST_VIEWS)
     memory_rays: int = setting(4, "rays through a pixel at a silhouette, by which frames are looked up", ge=1, le=4)
@@ -428,10 +434,9 @@ class ReliefConfig:
         object.__setattr__(self, "quat_xyzw", tuple(float(value) for value in self.quat_xyzw))
 
     def architecture(self) -> dict[str, Any]:
-        """What a checkpoint says of it: without a memory no word of one, as those before there was any."""
-        return {
-            name: value for name, value in vars(self).items() if self.memory_frames or not name.startswith("memory")
-        }
+        """What a checkpoint says of it: without a memory or charts no word of them, as those before there were any."""
+        absent = [name for name, there in (("memory", self.memory_frames), ("charts", self.charts)) if not there]
+        return {name: value for name, value in vars(self).items() if not name.startswith(tuple(absent))}
 
     @property
     def T_map_vol(self) -> Float64:
@@ -463,6 +468,17 @@ class ReliefConfig:
         return int(-(-y // self.texel_m(level))) + 2, int(-(-x // self.texel_m(level))) + 2
 
     @property
+    def chart_m(self) -> float:
+        """Side of a chart, and of the block of space that it is of."""
+        return self.feature_m * 2.0 ** (self.levels - 1)
+
+    @property
+    def chart_grid(self) -> tuple[int, int, int]:
+        """Blocks along z, y and x."""
+        x, y, z = (int(-(-size // self.chart_m)) + 1 for size in self.size_m)
+        return z, y, x
+
+    @property
     def coarse_shape(self) -> tuple[int, int, int]:
         """Layers, rows and columns of the coarse feature volume."""
         x, y, z = self.size_m
@@ -482,6 +498,9 @@ class ReliefConfig:
             "features.coarse": (int(np.prod(self.coarse_shape)), self.coarse_channels),
             "features.sky": (SKY_ROWS * SKY_COLUMNS, self.channels),
         }
+        if self.charts:
+            each = sum((2**level + 1) ** 2 for level in range(self.levels))
+            shapes |= {"features.charts": (self.charts * each, self.channels), "features.chart_of": self.chart_grid}
         for layer, (before, after) in enumerate(itertools.pairwise(self.shader_widths())):
             name = f"shader.layers.{2 * layer}"  # activations between
             shapes |= {f"{name}.weight": (after, before, 3, 3), f"{name}.bias": (after,)}

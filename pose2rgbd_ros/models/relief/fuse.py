@@ -20,8 +20,10 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Frames
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import compiled
-from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS
+from pose2rgbd_ros.models.relief.charts import chart_means, layout
+from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, ReliefConfig
 from pose2rgbd_ros.models.relief.kernels import cell
+from pose2rgbd_ros.models.relief.lookup import chart_codes
 from pose2rgbd_ros.models.relief.network import Relief
 
 TRUNCATION_LAYERS = 1.5
@@ -43,7 +45,7 @@ class SeenPoints(NamedTuple):
 
 
 def seen_points(
-    relief: Relief,
+    config: ReliefConfig,
     T_map_cam: Float64,
     camera: Camera,
     rgb: Frames,
@@ -58,10 +60,10 @@ def seen_points(
     """
     rays = camera.rays().reshape(-1, 3)
     if most is None:
-        texels = int(np.prod(relief.config.map_shape(0)))
+        texels = int(np.prod(config.map_shape(0)))
         most = int(np.clip(RAYS_A_TEXEL * texels, FEWEST_RAYS, MOST_RAYS))
     step = max(1, round(len(frames) * len(rays) / most))
-    T_vol_cam = se3.inverse(relief.config.T_map_vol) @ T_map_cam
+    T_vol_cam = se3.inverse(config.T_map_vol) @ T_map_cam
     for number, frame in enumerate(frames):
         start = (number * 7919) % step  # 7919 is prime: the lattices differ
         z = np.asarray(depth[frame], np.float32).reshape(-1)[start::step]
@@ -188,7 +190,8 @@ def grown(mask: Tensor) -> Tensor:
 
 
 def fuse_colour(relief: Relief, surface: Float32, lacking: Float32) -> None:
-    """The features' direct colours: the coarse volume's means, then what each map from the coarsest on still lacks.
+    """The features' direct colours: the coarse volume's means, then what each map from the coarsest on still lacks, or
+    likewise each level of the charts where there are any.
 
     surface, lacking: (M, 3) points in metres and their colours less 0.5; the latter is used up.
     """
@@ -196,6 +199,12 @@ def fuse_colour(relief: Relief, surface: Float32, lacking: Float32) -> None:
     step = (config.coarse_cell_m, config.coarse_cell_m, config.coarse_layer_m)
     coarse = means(surface, lacking, step, config.coarse_shape)
     features.coarse[:, :DIRECT_CHANNELS] = torch.from_numpy(coarse)
+    if features.charts is not None:
+        codes = chart_codes(features.chart_of, torch.from_numpy(surface), config.chart_m).numpy()
+        where = layout(config.levels, config.chart_m)
+        charted = chart_means(surface, lacking, codes, where, config.charts)
+        features.charts[:, :DIRECT_CHANNELS] = torch.from_numpy(charted)
+        surface, lacking = surface[codes < 0], lacking[codes < 0]
     for level in reversed(range(config.levels)):
         shape, start = (1, *config.map_shape(level)), features.starts[level]
         rows = means(surface, lacking, (config.texel_m(level),) * 3, shape)

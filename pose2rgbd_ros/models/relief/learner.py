@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
@@ -15,7 +16,10 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
+from pose2rgbd_ros.models.relief.charts import choose_charts, texels
 from pose2rgbd_ros.models.relief.config import (
+    MB,
+    STORED_BYTES,
     ReliefConfig,
     ReliefSettings,
     Settings,
@@ -292,10 +296,10 @@ class ReliefLearner(Learner):
         self.steps: Tensor
         self._recipe, self._rate = recipe, 0.0
         volume, features = self.model.volume, self.model.features
-        self.tables = LazyAdam(
-            {"logits": volume.logits, "maps": features.maps, "coarse": features.coarse, "sky": features.sky},
-            gather=device.type == "cpu" and not in_several_processes(),
-        )
+        tables = {"logits": volume.logits, "maps": features.maps, "coarse": features.coarse, "sky": features.sky}
+        if features.charts is not None:
+            tables["charts"] = features.charts
+        self.tables = LazyAdam(tables, gather=device.type == "cpu" and not in_several_processes())
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
         """The shader's, and of what is learnt beside the network; texels and logits have an optimiser of their own."""
@@ -372,7 +376,7 @@ class ReliefLearner(Learner):
         self.steps += 1
         rate = self._rate * (PATCHES_FACTOR if self._rays.shape[0] > self._settings.crop else 1.0)
         of_maps, of_logits = MAPS_FACTOR * rate, LOGITS_FACTOR * rate
-        self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps})
+        self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps, "charts": of_maps})
         corrected = self.exposures is not None or self.corrections is not None
         if self._memory is not None and corrected and int(self.steps) % CORRECT_EVERY == 0:
             self._correct_memory()
@@ -490,7 +494,7 @@ class TiledReliefLearner(Learner):
         for number in range(network.count):
             frames = self._train[self._seen[:, number] > 0]
             relief = self.model.tile(number)
-            points = seen_points(relief, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, frames)
+            points = seen_points(relief.config, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, frames)
             fuse(relief, within(points, network.size_m), config.relief.start)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
@@ -623,14 +627,22 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
     network, grid = choose_network(config, data, depth)
     if grid != (1, 1):
-        if chosen.memory != "none":
-            raise UserError("--memory is for one volume; leave it out, or use --tiles 1")
+        for option, kind in (("memory", chosen.memory), ("charts", chosen.charts)):
+            if kind != "none":
+                raise UserError(f"--{option} is for one volume; leave it out, or use --tiles 1")
         return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
     kept = None if chosen.memory == "none" else remembered(config, chosen, data, network, depth)
     if kept is not None:
         network = with_memory(network, chosen, kept, network.depth_scale_m)
-    model, train = Relief(network), data.split.train
-    points = seen_points(model, data.T_map_cam, data.cache.camera, data.cache.rgb, depth, train)
-    fuse(model, points, chosen.start)  # without a start too: what was seen is known
+    place = data.T_map_cam, data.cache.camera, data.cache.rgb, depth, data.split.train
+    chart_of = None
+    if chosen.charts != "none":
+        most = int(chosen.box.model_mb * MB / (STORED_BYTES * texels(network.levels) * network.channels))
+        chart_of, count = choose_charts(seen_points(network, *place), network, most, flat=chosen.charts == "all")
+        network = dataclasses.replace(network, charts=count)
+    model = Relief(network)
+    if chart_of is not None and network.charts:
+        model.features.chart_of.copy_(torch.from_numpy(chart_of))
+    fuse(model, seen_points(network, *place), chosen.start)  # without a start too: what was seen is known
     memory = None if kept is None else MemoryTraining(model, kept, data, depth)
     return ReliefLearner(config, recipe, data, device, depth, model, memory)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pose2rgbd_ros.models.backends import HAS_NUMBA
-from pose2rgbd_ros.models.relief import kernels
+from pose2rgbd_ros.models.relief import charts, kernels
 
 Float32 = NDArray[np.float32]
 
@@ -84,6 +84,35 @@ def sample_maps(
     return lookup(table, torch.cat(indices, 1), torch.cat(weights, 1))
 
 
+def chart_codes(codes: Tensor, points: Tensor, chart_m: float) -> Tensor:
+    """(N,) of the codes (Z, Y, X) of blocks (see charts.py) those of the blocks that points (N, 3) lie in."""
+    block = (points.detach() / chart_m + charts.EARLY).floor().long()
+    last = torch.tensor(codes.shape[::-1], device=points.device) - 1
+    inside = ((block >= 0) & (block <= last)).all(1)
+    i, j, k = block.clamp(min=torch.zeros_like(last), max=last).unbind(1)
+    return torch.where(inside, codes[k, j, i], charts.NO_CHART)
+
+
+def sample_charts(table: Tensor, points: Tensor, codes: Tensor, shares: Tensor, layout: charts.Layout) -> Tensor:
+    """Sums (N, C) of the levels of charts in a table (M, C) at points (N, 3) of these codes (N,), 0 without a chart.
+
+    shares: (N, levels) how much each level counts.
+    """
+    if compiled_for(table, points, shares):
+        summed: Tensor = _Charts.apply(table, points, codes, shares, layout)
+        return summed
+    local = points / float(layout.chart_m)
+    x, y, z = (local - (local.detach() + charts.EARLY).floor()).unbind(1)
+    number, axis = torch.div(codes.long().clamp(min=0), charts.AXES, rounding_mode="floor"), codes % charts.AXES
+    at = torch.stack([torch.where(axis == 0, y, x), torch.where(axis == 2, y, z)], 1)
+    indices, weights = [], []
+    for level, (side, start) in enumerate(zip(layout.side.tolist(), layout.starts.tolist(), strict=True)):
+        index, weight = bilinear(at * (side - 1), (side, side))
+        indices.append(index + (number * layout.each + start)[:, None])
+        weights.append(weight * torch.where(codes >= 0, shares[:, level], 0.0)[:, None])
+    return lookup(table, torch.cat(indices, 1), torch.cat(weights, 1))
+
+
 def lookup(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Weighted sums (N, C) of rows (N, K) of a table (M, C); differentiable in the table and the weights (N, K)."""
     return functional.embedding_bag(index, table, per_sample_weights=weight.to(table.dtype), mode="sum")
@@ -144,6 +173,23 @@ class _Maps(torch.autograd.Function):
         spread = _Spread(ctx.table, len(ctx.table))
         kernels.learn_maps(_numpy(gradients[0]), *ctx.layout, *ctx.at, spread.rows, spread.marks)
         return spread.gradient, None, None, None
+
+
+class _Charts(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, points: Tensor, codes: Tensor, shares: Tensor, layout: charts.Layout
+    ) -> Tensor:
+        ctx.table, ctx.at, ctx.layout = table, (_numpy(points), _numpy(codes), _numpy(shares)), layout
+        summed = np.empty((len(points), table.shape[1]), np.float32)
+        charts.read_charts(_numpy(table), *layout, *ctx.at, summed)
+        return torch.from_numpy(summed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        spread = _Spread(ctx.table, len(ctx.table))
+        charts.learn_charts(_numpy(gradients[0]), *ctx.layout, *ctx.at, spread.rows, spread.marks)
+        return spread.gradient, None, None, None, None
 
 
 class _Spread:

@@ -28,6 +28,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, 
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import HAS_NUMBA
 from pose2rgbd_ros.models.relief import march
+from pose2rgbd_ros.models.relief.charts import NO_CHART, layout, texels
 from pose2rgbd_ros.models.relief.config import (
     DIRECT_CHANNELS,
     FULL_TEXELS,
@@ -40,7 +41,7 @@ from pose2rgbd_ros.models.relief.config import (
     TiledReliefConfig,
 )
 from pose2rgbd_ros.models.relief.kernels import Tops, highest_layers, march_fast
-from pose2rgbd_ros.models.relief.lookup import bilinear, lookup, sample_grid, sample_maps
+from pose2rgbd_ros.models.relief.lookup import bilinear, chart_codes, lookup, sample_charts, sample_grid, sample_maps
 from pose2rgbd_ros.models.relief.memory import (
     TINY,
     WITHIN_PIXEL,
@@ -75,11 +76,29 @@ class Features(nn.Module):
         self.maps = nn.Parameter(torch.zeros(sum(sizes), config.channels))
         self.coarse = nn.Parameter(torch.zeros(layers * rows * columns, config.coarse_channels))
         self.sky = nn.Parameter(torch.zeros(SKY_ROWS * SKY_COLUMNS, config.channels))
+        self.charts: nn.Parameter | None = None
+        if config.charts:
+            self.charts = nn.Parameter(torch.zeros(config.charts * texels(config.levels), config.channels))
+            self.register_buffer("chart_of", torch.full(config.chart_grid, NO_CHART, dtype=torch.int32))
+            self.chart_of: Tensor
+
+    def surface(self, points: Tensor, pixel_m: Tensor) -> Tensor:
+        """Features (N, C) at points (N, 3) that pixels of size `pixel_m` (N,) show: of charts, else of the map."""
+        if self.charts is None:
+            return self.ground(points, pixel_m)
+        shares = torch.stack([self.share(level, pixel_m) for level in range(self.config.levels)], 1)
+        codes = chart_codes(self.chart_of, points, self.config.chart_m)
+        without = (codes < 0)[:, None].to(shares.dtype)
+        there = layout(self.config.levels, self.config.chart_m)
+        return self._on_maps(points, shares * without) + sample_charts(self.charts, points, codes, shares, there)
 
     def ground(self, points: Tensor, pixel_m: Tensor) -> Tensor:
         """Features (N, C) of the ground-plane map at points (N, 3) that pixels of size `pixel_m` (N,) show."""
+        shares = torch.stack([self.share(level, pixel_m) for level in range(self.config.levels)], 1)
+        return self._on_maps(points, shares)
+
+    def _on_maps(self, points: Tensor, shares: Tensor) -> Tensor:
         levels = range(self.config.levels)
-        shares = torch.stack([self.share(level, pixel_m) for level in levels], 1)
         shapes, texels_m = zip(*((self.config.map_shape(k), self.config.texel_m(k)) for k in levels), strict=True)
         return sample_maps(self.maps, points[:, :2], shares, self.starts, shapes, texels_m)
 
@@ -367,8 +386,6 @@ class Relief(nn.Module):
     """The network; see the module's docstring."""
 
     any_camera, has_confidence = ReliefConfig.any_camera, ReliefConfig.has_confidence
-    # Half precision is plenty for what is stored; computation is in float32.
-    stored_as_half = frozenset({"volume.logits", "features.maps", "features.coarse"})
 
     def __init__(self, config: ReliefConfig) -> None:
         super().__init__()
@@ -377,6 +394,12 @@ class Relief(nn.Module):
         self.features = Features(config)
         self.shader = Shader(config)
         self.memory = Memory(config) if config.memory_frames else None
+
+    @property
+    def stored_as_half(self) -> frozenset[str]:
+        """Half precision is plenty for what is stored; computation is in float32."""
+        charts = {"features.charts"} if self.config.charts else set()
+        return frozenset({"volume.logits", "features.maps", "features.coarse"} | charts)
 
     def forward(
         self,
@@ -422,7 +445,7 @@ class Relief(nn.Module):
         t = torch.where(found, t, 0.0)
         direction = direction.nan_to_num(0.0)
         points = origin + t[:, None] * direction
-        ground = self.features.ground(points, t / focal_px)
+        ground = self.features.surface(points, t / focal_px)
         sky = torch.nonzero(~found)[:, 0]
         ground = ground.index_put((sky,), self.features.sky_at(direction[sky]))
         coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
@@ -558,9 +581,8 @@ class TiledRelief(nn.Module):
     @property
     def stored_as_half(self) -> frozenset[str]:
         """As each tile says."""
-        return frozenset(
-            f"tiles.{number}.{name}" for number in range(self.config.count) for name in Relief.stored_as_half
-        )
+        names = self.tile(0).stored_as_half  # tiles are alike
+        return frozenset(f"tiles.{number}.{name}" for number in range(self.config.count) for name in names)
 
     def tile(self, number: int) -> Relief:
         """One of them."""

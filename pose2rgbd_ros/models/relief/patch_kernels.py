@@ -15,6 +15,7 @@ import numpy as np
 
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.beams import clear_until
+from pose2rgbd_ros.models.relief.charts import AXES, block_of, on_chart, texel
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell, march_ray
 from pose2rgbd_ros.models.relief.memory import BENT, LEVEL, SURE, TINY, recall_pixel
@@ -165,6 +166,9 @@ def look_up_band(
     maps, coarse, sky, texel_m = pointer(tables.maps), pointer(tables.coarse), pointer(tables.sky), tables.texel_m
     starts, shapes = pointer(tables.starts), pointer(tables.shapes)
     maps_unit, coarse_unit = tables.units
+    charts, chart_of, chart_grid = pointer(tables.charts), pointer(tables.chart_of), tables.chart_of.shape
+    side_of, start_of, each, chart_m = tables.chart_layout
+    sides, chart_starts, charted = pointer(side_of), pointer(start_of), tables.charts.shape[0] > 0
     texels_a_m = _ONE / texel_m
     per_m = pointer(texels_a_m)
     step_x, step_y, step_z = tables.step_m
@@ -221,20 +225,38 @@ def look_up_band(
                     if level == coarsest or share > _ONE:
                         share = _ONE
                     whole, share = share == _ONE, share * maps_unit
-                    first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
-                    below = shapes[2 * level + 1] * ground
+                    block = block_of(px, py, pz, chart_m, chart_grid) if charted else -1
+                    code = np.int64(chart_of[block]) if block >= 0 else np.int64(-1)
+                    table, other = maps, maps_unit - share
+                    if code >= 0:  # the surface has a texture of its own there
+                        table = charts
+                        down_m, right_m = on_chart(code % AXES, px, py, pz, chart_m)
+                        begin = code // AXES * each
+                        first, c0, c1, c2, c3 = chart_cell(chart_starts, sides, begin, level, down_m, right_m, share)
+                        below, beyond = sides[level] * ground, np.int64(0)
+                        second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
+                        if not whole:
+                            beyond = sides[level + 1] * ground
+                            second, e0, e1, e2, e3 = chart_cell(
+                                chart_starts, sides, begin, level + 1, down_m, right_m, other
+                            )
+                    else:
+                        first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
+                        below, beyond = shapes[2 * level + 1] * ground, np.int64(0)
+                        second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
+                        if not whole:
+                            beyond = shapes[2 * level + 3] * ground
+                            second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, other)
                     first *= ground
                     if not whole:
-                        second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, maps_unit - share)
-                        beyond = shapes[2 * level + 3] * ground
                         second *= ground
                         for channel in range(0, ground, LANES):
-                            fine = four(maps, first + channel, ground, below, c0, c1, c2, c3)
-                            rough = four(maps, second + channel, ground, beyond, e0, e1, e2, e3)
+                            fine = four(table, first + channel, ground, below, c0, c1, c2, c3)
+                            rough = four(table, second + channel, ground, beyond, e0, e1, e2, e3)
                             store(flat, at + channel, fine + rough)
                     else:
                         for channel in range(0, ground, LANES):
-                            store(flat, at + channel, four(maps, first + channel, ground, below, c0, c1, c2, c3))
+                            store(flat, at + channel, four(table, first + channel, ground, below, c0, c1, c2, c3))
                     i, u = cell(px * coarse_x, coarse_shape[2])
                     j, v = cell(py * coarse_x, coarse_shape[1])
                     k, w = cell(pz * coarse_z, coarse_shape[0])
@@ -356,6 +378,15 @@ def map_cell(starts, shapes, per_m, level, x, y, share):
     i, u = cell(x * per_m[level], columns)
     j, v = cell(y * per_m[level], rows)
     first = starts[level] + j * columns + i
+    return first, share * (_ONE - u) * (_ONE - v), share * u * (_ONE - v), share * (_ONE - u) * v, share * u * v
+
+
+@compiled
+def chart_cell(starts, sides, begin, level, a, b, share):
+    """As :func:`map_cell` on a level of the chart whose texels begin there, at a place 0..1 both."""
+    i, u = texel(a, sides[level])
+    j, v = texel(b, sides[level])
+    first = begin + starts[level] + j * sides[level] + i
     return first, share * (_ONE - u) * (_ONE - v), share * u * (_ONE - v), share * (_ONE - u) * v, share * u * v
 
 

@@ -68,8 +68,10 @@ class PlainReliefBackend:
     def __init__(self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None) -> None:
         """`state`: as :func:`relief_tables` takes it, of a relief without a memory. UserError when numba, onnx or ONNX
         Runtime is missing."""
-        if config.memory_frames:
-            raise UserError("the plain order of things knows no memory; train with --memory none")
+        if config.memory_frames or config.charts:
+            raise UserError(
+                "the plain order of things knows no memory or charts; train with --memory none --charts none"
+            )
         if not backends.HAS_NUMBA:
             raise UserError(f"{backends.WHY_NO_NUMBA}; install numba")
         from pose2rgbd_ros.models.relief import render_kernels

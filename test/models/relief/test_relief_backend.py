@@ -60,6 +60,8 @@ def assert_same(found: RenderedImages, expected: RenderedImages) -> None:
         ({"unshuffle": 4, "width": 12, "unit_m": 2.5}, Camera.from_fov(45, 33, 100.0)),  # not a multiple of 4
         ({"levels": 1, "channels": 5, "coarse_channels": 3}, CAMERA),
         ({"levels": 7, "feature_m": 0.25}, Camera.from_fov(40, 24, 20.0)),
+        ({"charts": 50}, CAMERA),
+        ({"charts": 20, "levels": 2, "channels": 5, "feature_m": 2.0}, CAMERA),
         ({}, Camera(48, 40, 30.0, 42.0, 20.0, 25.0, "plumb_bob", (-0.2, 0.05, 0.001, 0.0, 0.0))),
     ],
 )

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pose2rgbd_ros.models.relief import lookup
+from pose2rgbd_ros.models.relief.charts import layout
 from pose2rgbd_ros.models.relief.kernels import HAS_NUMBA
-from pose2rgbd_ros.models.relief.lookup import Gathered, sample_grid, sample_maps
+from pose2rgbd_ros.models.relief.lookup import Gathered, chart_codes, sample_charts, sample_grid, sample_maps
 
 SHAPES, TEXELS_M = ((7, 9), (5, 6), (3, 4)), (0.5, 1.0, 2.0)
 STARTS = (0, 63, 93)
@@ -33,8 +34,16 @@ def of_maps(table: Tensor) -> Tensor:
     return sample_maps(table, points(400, (4.0, 3.0)), shares, STARTS, SHAPES, TEXELS_M)
 
 
+def of_charts(table: Tensor) -> Tensor:
+    where = points(400, (4.0, 4.0, 4.0))
+    shares = torch.rand(400, 2, generator=torch.Generator().manual_seed(2))
+    shares[::5, 0] = 0.0
+    codes = torch.tensor([0, 1, 2, -1, 3, 4, 5, -1], dtype=torch.int32).reshape(2, 2, 2)
+    return sample_charts(table, where, chart_codes(codes, where, 2.0), shares, layout(2, 2.0))
+
+
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")
-@pytest.mark.parametrize(("read", "rows"), [(of_grid, 105), (of_maps, 105)])
+@pytest.mark.parametrize(("read", "rows"), [(of_grid, 105), (of_maps, 105), (of_charts, 26)])
 def test_compiled_plain_and_gathered_agree(read: object, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(read)
     answers = []

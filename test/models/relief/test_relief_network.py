@@ -182,7 +182,7 @@ def test_a_block_world_fused_from_its_depth_is_seen_from_elsewhere(
     surface = surface_points(poses[train], recorded[train], camera)
     box = choose_scene_box(poses[train], camera, surface, SceneBoxSettings())
     relief = Relief(relief_config(box, ReliefSettings(), "rgbd", 20.0)).eval()
-    fuse(relief, seen_points(relief, poses, camera, rgb, recorded, train))
+    fuse(relief, seen_points(relief.config, poses, camera, rgb, recorded, train))
 
     shown = relief.pictures(torch.from_numpy(poses[test]), camera, NORMALIZATION)
     assert shown.rgb is not None
