@@ -23,13 +23,13 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from pose2rgbd_ros.dataset import layout
-from pose2rgbd_ros.dataset.encode import DepthFormat
+from pose2rgbd_ros.dataset.encode import DepthFormat, encode_png
 from pose2rgbd_ros.dataset.meta import DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64
+from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, pixel_grid
 from pose2rgbd_ros.settings import write_yaml
 from pose2rgbd_ros.streams.samples import ImageSample
@@ -55,7 +55,7 @@ LIKELY = np.array([0.1, 0.02, 0.02, 0.02, 0.02, 0.005, 0.0175, 0.0175, 0.0175])
 PRIOR = 0.005  # weight against one point: keeps apart what the colours cannot tell apart
 HELD_OUT = 5  # every so many-th pair is not fitted, and says how good the fit is
 BETTER = 0.97  # of the difference in colour: with more, nothing was found
-AGREES_PX = 0.5  # and a pixel where images are 640 wide: what is less is not worth another dataset
+AGREES_PX = 1.0  # at 640 pixels of width, or in smaller images: what is less is not worth another dataset
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ class DepthCamera:
             "depth_camera": self.depth.figures(),
             "T_colour_depth": self.T_colour_depth.tolist(),
             "off_px": self.off_px,
-            "colour_difference_before": self.before,
-            "colour_difference_after": self.after,
+            "grey_mae_before_px": self.before,
+            "grey_mae_after_px": self.after,
             "pairs": self.pairs,
             "points": self.points,
         }
@@ -346,7 +346,8 @@ def _between(depth: Float64, axis: int) -> Float64:
 # A dataset whose depth lies over its colour.
 
 
-REPORT = "depth_registration.yaml"
+REPORT, PICTURE = "depth_registration.yaml", "depth_registration.png"
+DRAWN_WIDTH, EDGE = 320, (230, 30, 30)
 FORMATS: dict[float | None, DepthFormat] = {0.01: "cm", 0.001: "mm"}
 
 
@@ -378,5 +379,31 @@ def register(
         split = dataset.path / layout.SPLIT
         if split.exists():
             writer.write_file(layout.SPLIT, split.read_bytes())
-    write_yaml(Path(out) / REPORT, found.figures())
-    return Dataset(out)
+    made = Dataset(out)
+    write_yaml(made.path / REPORT, found.figures())
+    layout.atomic_write(made.path / PICTURE, encode_png(overlay(dataset, made)))
+    return made
+
+
+def overlay(before: Dataset, after: Dataset, frames: int = 4) -> UInt8:
+    """A picture (H, W, 3) of a few frames: their colour as it is, and under the edges of depth as recorded and as
+    registered."""
+    rows = []
+    for frame in np.linspace(0, len(after) - 1, frames + 2).round().astype(int)[1:-1]:
+        rgb = after.rgb(int(frame))
+        size = DRAWN_WIDTH, round(rgb.shape[0] * DRAWN_WIDTH / rgb.shape[1])
+        colour = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        views = [colour]
+        for dataset in (before, after):
+            depth = cv2.resize(dataset.depth(int(frame)), size, interpolation=cv2.INTER_NEAREST)
+            nearness = np.nan_to_num(1 / depth, nan=0.0).astype(np.float32)
+            spread = cv2.dilate(nearness, np.ones((3, 3))) - cv2.erode(nearness, np.ones((3, 3)))
+            edges = np.isfinite(depth) & (spread > FLAT * nearness)
+            views.append(np.where(edges[..., None], np.array(EDGE, np.uint8), colour // 2 + 64).astype(np.uint8))
+        rows.append(np.hstack(views))
+    head = np.full((28, 3 * DRAWN_WIDTH, 3), 255, np.uint8)
+    for column, text in enumerate(("colour", "edges of depth as recorded", "edges of depth registered")):
+        cv2.putText(
+            head, text, (8 + column * DRAWN_WIDTH, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
+        )
+    return np.asarray(np.vstack([head, *rows]), np.uint8)

@@ -246,7 +246,8 @@ def _choose_depth(
     if chosen.frame != image.frame and not words(chosen.topic) & _REGISTERED_WORDS:
         warnings.append(
             f"depth {chosen.topic} is in frame {chosen.frame!r}, the image in {image.frame!r}: taken as it is, "
-            "pixel over pixel; record depth registered to the colour camera, or pass --depth-topic none"
+            "pixel over pixel; record depth registered to the colour camera, lay it over colour afterwards "
+            "(pose2rgbd depth register), or pass --depth-topic none"
         )
     return chosen.topic
 

@@ -13,7 +13,7 @@ import tyro
 from tqdm import tqdm
 
 from pose2rgbd_ros import settings
-from pose2rgbd_ros.alignment.depth_camera import find_depth_camera, register
+from pose2rgbd_ros.alignment.depth_camera import PICTURE, REPORT, find_depth_camera, register
 from pose2rgbd_ros.cli import results
 from pose2rgbd_ros.cli.learn import chosen_model, report_training, settings_shown
 from pose2rgbd_ros.cli.main import Job, one_of
@@ -120,9 +120,9 @@ def _register(arguments: RegisterArguments) -> int:
         return 0
     made = register(dataset, found, arguments.out, arguments.resume)
     print(f"{made.path}: {describe_depth(made)}")
-    print(f"look at   pose2rgbd inspect {made.path}")
+    print(f"look at   {made.path / PICTURE}, or pose2rgbd inspect {made.path}")
     print(f"next      pose2rgbd train relief {made.path} --relief.memory thin")
-    results.add(registered=made.path)
+    results.add(registered=made.path, files=results.files(picture=made.path / PICTURE, report=made.path / REPORT))
     return 0
 
 

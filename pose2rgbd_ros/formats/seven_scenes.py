@@ -122,7 +122,7 @@ def _camera(path: Path, scene: Scene, about: Sidecar | None) -> Camera | None:
         return None
     scene.note(
         "intrinsics are those of the 7-Scenes page (focal length 585, centre 320, 240 pixels); its depth is not "
-        "registered to the colour camera unless you did that"
+        "registered to the colour camera unless you did that: see `pose2rgbd depth register`"
     )
     return Camera(width, height, 585.0, 585.0, 320.0, 240.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from support.orbit_flight import OrbitFlight
 
 from pose2rgbd_ros.alignment.depth_camera import DepthCamera, find_depth_camera, over_colour, register
 from pose2rgbd_ros.cli.main import main
+from pose2rgbd_ros.dataset.encode import read_image
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.dataset.writer import DatasetWriter
@@ -83,6 +85,8 @@ def test_registered_depth_is_what_the_colour_camera_would_see(
     made = register(unregistered, found, tmp_path / "registered", progress=False)
     assert len(made) == FRAMES
     assert made.camera == found.colour
+    drawn = read_image(made.path / "depth_registration.png", cv2.IMREAD_COLOR)
+    assert drawn.shape == (28 + 4 * 240, 3 * 320, 3)
     for frame in (0, 20, 40):
         assert (made.rgb(frame) == unregistered.rgb(frame)).all(), "pictures stay as they were"
         T_map_colour = unregistered.T_map_cam[frame] @ se3.inverse(T_COLOUR_DEPTH)

@@ -113,10 +113,19 @@ def normals(found: Moments) -> tuple[Int64, Float64]:
     return blocks, np.where(away[:, None], -normal, normal)
 
 
-def choose_charts(
-    points: Iterable[SeenPoints], config: ReliefConfig, most: int = 2**29, flat: bool = False
-) -> tuple[Int32, int]:
-    """Which chart each block has, (Z, Y, X) as 3 times its number plus the axis it faces, or NO_CHART; and how many.
+class Charts(NamedTuple):
+    """codes: of each block, (Z, Y, X), 3 times the number of its chart plus the axis that faces, or NO_CHART.
+
+    number: of charts. share: of the points that are seen.
+    """
+
+    codes: Int32
+    number: int
+    share: float
+
+
+def choose_charts(points: Iterable[SeenPoints], config: ReliefConfig, most: int = 2**29, flat: bool = False) -> Charts:
+    """Which blocks of a place get one; most seen first.
 
     Args:
         points: of the known surface.
@@ -154,7 +163,8 @@ def choose_charts(
                 "there is room for %d charts of the surface, where most was seen; --box.model-mb makes more", most
             )
             break
-    return codes.reshape(grid), number
+    share = found.number[codes != NO_CHART].sum() / max(found.number.sum(), 1.0)
+    return Charts(codes.reshape(grid), number, float(share))
 
 
 def _beside(

@@ -357,10 +357,11 @@ class ReliefSettings:
     exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
-    charts: Literal["none", "steep", "all"] = setting(
-        "none",
+    charts: Literal["auto", "none", "steep", "all"] = setting(
+        "auto",
         "feature textures along the surface: none: all features lie on the ground plane and in a coarse volume; steep: "
-        "where the surface does not face up, or lies above or below one that does; all: wherever there is surface",
+        "where the surface does not face up, or lies above or below one that does; all: wherever there is surface; "
+        "auto: steep, where more than a quarter of what is seen is so",
     )
     memory: Literal["none", "thin", "full"] = setting(
         "none",

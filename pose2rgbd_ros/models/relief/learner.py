@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
@@ -40,6 +41,8 @@ from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner, in_several_processes, require_one_process
 from pose2rgbd_ros.training.metrics import batches
 from pose2rgbd_ros.training.trainer import learning_rate
+
+logger = logging.getLogger(__name__)
 
 # Light that changes from frame to frame, learnt beside the place: an auto-exposed camera would smear it over the maps.
 #
@@ -608,6 +611,10 @@ def choose_network(config: Settings, data: TrainingData, depth: SurfaceDepth) ->
     return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid  # type: ignore[arg-type]
 
 
+# Share of what is seen from which "auto" takes charts (docs/decisions/0030-charts.md).
+WORTH_CHARTS = 0.28
+
+
 class _Frames:
     """The depth of some frames of a dataset, looked up one by one."""
 
@@ -627,22 +634,26 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
     network, grid = choose_network(config, data, depth)
     if grid != (1, 1):
-        for option, kind in (("memory", chosen.memory), ("charts", chosen.charts)):
-            if kind != "none":
+        for option, asked in (("memory", chosen.memory != "none"), ("charts", chosen.charts in ("steep", "all"))):
+            if asked:
                 raise UserError(f"--{option} is for one volume; leave it out, or use --tiles 1")
         return TiledReliefLearner(config, recipe, data, device, depth, tiled(network, grid))
     kept = None if chosen.memory == "none" else remembered(config, chosen, data, network, depth)
     if kept is not None:
         network = with_memory(network, chosen, kept, network.depth_scale_m)
     place = data.T_map_cam, data.cache.camera, data.cache.rgb, depth, data.split.train
-    chart_of = None
+    charts = None
     if chosen.charts != "none":
         most = int(chosen.box.model_mb * MB / (STORED_BYTES * texels(network.levels) * network.channels))
-        chart_of, count = choose_charts(seen_points(network, *place), network, most, flat=chosen.charts == "all")
-        network = dataclasses.replace(network, charts=count)
+        charts = choose_charts(seen_points(network, *place), network, most, flat=chosen.charts == "all")
+        if charts.share < WORTH_CHARTS and chosen.charts == "auto":
+            charts = None
+    if charts is not None and charts.number:
+        logger.info("%d charts of the surface, of %.0f %% of what is seen", charts.number, 100 * charts.share)
+        network = dataclasses.replace(network, charts=charts.number)
     model = Relief(network)
-    if chart_of is not None and network.charts:
-        model.features.chart_of.copy_(torch.from_numpy(chart_of))
+    if charts is not None and charts.number:
+        model.features.chart_of.copy_(torch.from_numpy(charts.codes))
     fuse(model, seen_points(network, *place), chosen.start)  # without a start too: what was seen is known
     memory = None if kept is None else MemoryTraining(model, kept, data, depth)
     return ReliefLearner(config, recipe, data, device, depth, model, memory)

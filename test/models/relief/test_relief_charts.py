@@ -11,8 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.carpet import CAMERA, HEIGHT_M, carpet, poses, seen
 from support.random_relief import random_relief, views
 
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.relief.charts import NO_CHART, choose_charts, layout, level_sums, texels
 from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
@@ -49,21 +52,21 @@ def test_blocks_lie_as_they_should() -> None:
 
 def test_ground_has_no_charts_and_a_wall_has() -> None:
     ground, wall = surface(2, 1.0), surface(0, 10.0, low=5.0)
-    codes, count = choose_charts([seen_from(ground, (8, 8, 30)), seen_from(wall, (0, 8, 12))], CONFIG)
+    codes, count, _ = choose_charts([seen_from(ground, (8, 8, 30)), seen_from(wall, (0, 8, 12))], CONFIG)
     assert count > 0
     charted = np.argwhere(codes != NO_CHART)
     assert (codes[codes != NO_CHART] % 3 == 0).all(), "the wall faces x"
     # Its own column of blocks, and those before and behind it, which noise may carry points into.
     assert set(charted[:, 2]) == {1, 2, 3}
     assert charted[:, 0].min() >= 1, "the ground is on the map"
-    everywhere, more = choose_charts([seen_from(ground, (8, 8, 30))], CONFIG, flat=True)
+    everywhere, more, _ = choose_charts([seen_from(ground, (8, 8, 30))], CONFIG, flat=True)
     assert more == BLOCKS**2
     assert (everywhere[0, :BLOCKS, :BLOCKS] % 3 == 2).all()
 
 
 def test_what_does_not_fit_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
     wall = [seen_from(surface(0, 10.0), (0, 8, 12))]
-    codes, count = choose_charts(wall, CONFIG, most=5)
+    codes, count, _ = choose_charts(wall, CONFIG, most=5)
     assert count == 5
     assert codes.max() // 3 == 4
     assert "there is room for 5 charts of the surface" in caplog.text
@@ -71,7 +74,7 @@ def test_what_does_not_fit_is_left_out_and_said(caplog: pytest.LogCaptureFixture
 
 def test_a_table_above_the_floor_has_its_own_and_the_floor_the_map() -> None:
     floor, table = surface(2, 1.0), surface(2, 9.5, low=4.5, high=11.5)
-    codes, count = choose_charts([seen_from(floor, (8, 8, 30)), seen_from(table, (8, 8, 30))], CONFIG)
+    codes, count, _ = choose_charts([seen_from(floor, (8, 8, 30)), seen_from(table, (8, 8, 30))], CONFIG)
     assert count in range(1, 5)
     where = np.argwhere(codes != NO_CHART)
     few = {int(layer) for layer in where[:, 0]}
@@ -81,12 +84,12 @@ def test_a_table_above_the_floor_has_its_own_and_the_floor_the_map() -> None:
 
 def test_both_sides_of_a_thin_wall_have_their_own_where_blocks_tell_them_apart() -> None:
     west, east = surface(0, 7.5), surface(0, 8.5)
-    codes, _ = choose_charts([seen_from(west, (0, 8, 8)), seen_from(east, (16, 8, 8))], CONFIG)
+    codes, _, _ = choose_charts([seen_from(west, (0, 8, 8)), seen_from(east, (16, 8, 8))], CONFIG)
     assert (codes[:BLOCKS, :BLOCKS, 1] != codes[:BLOCKS, :BLOCKS, 2]).all()
 
 
 def test_noise_over_a_border_of_blocks_shares_a_chart() -> None:
-    codes, count = choose_charts([seen_from(surface(1, 8.0, noise_m=0.05), (8, 0, 8))], CONFIG)
+    codes, count, _ = choose_charts([seen_from(surface(1, 8.0, noise_m=0.05), (8, 0, 8))], CONFIG)
     assert count == BLOCKS**2
     assert (codes[:BLOCKS, 1, :BLOCKS] == codes[:BLOCKS, 2, :BLOCKS]).all()
 
@@ -113,7 +116,7 @@ def test_a_start_has_a_walls_colours_where_they_are() -> None:
     """Stripes up a wall, which one plane from above cannot tell apart."""
     wall = surface(0, 10.0, low=0.0, high=15.9)
     colour = np.where((wall[:, 2:] // 2) % 2 == 0, 0.9, 0.1).astype(np.float32).repeat(3, 1)
-    codes, count = choose_charts([seen_from(wall, (0, 8, 12))], CONFIG)
+    codes, count, _ = choose_charts([seen_from(wall, (0, 8, 12))], CONFIG)
     errors = []
     for charts in (0, count):
         relief = Relief(dataclasses.replace(CONFIG, charts=charts, coarse_cell_m=8.0, coarse_layer_m=8.0)).eval()
@@ -163,10 +166,24 @@ def test_a_run_learns_charts_and_renders_from_its_checkpoint_alone(flight: Path,
         for name, shape in checkpoint.config().weight_shapes().items()
         if "chart" in name  # type: ignore[union-attr]
     }
-    poses = views()[:2]
+    T = views()[:2]
     fast, slow = Renderer(tmp_path / "run", "cpu", threads=1), Renderer(tmp_path / "run", "cpu", "torch")
-    off = np.abs(fast.render(poses).rgb.astype(int) - slow.render(poses).rgb)  # type: ignore[union-attr]
+    off = np.abs(fast.render(T).rgb.astype(int) - slow.render(T).rgb)  # type: ignore[union-attr]
     assert (off > 2).mean() < 0.01
+
+
+def test_a_flight_that_sees_walls_has_charts_by_itself_and_one_over_flat_ground_has_none(
+    flight: Path, tmp_path: Path
+) -> None:
+    over_ground, ground = tmp_path / "over_ground", carpet(0)
+    along = np.linspace(-12, 12, 24)
+    with DatasetWriter(over_ground, DatasetMeta(CAMERA, depth=DepthMeta("metric"))) as writer:
+        for number, T in enumerate(poses(along, 3 * np.sin(along))):
+            writer.add(10**8 * number, T, seen(ground, T), np.full((144, 144), HEIGHT_M, np.float32))
+    for dataset, wanted in ((flight, True), (over_ground, False)):
+        run = tmp_path / f"run-{dataset.name}"
+        train(dataset, run, train_config("relief", epochs=1, size=32, tensorboard=False))
+        assert (load_checkpoint(run).config().charts > 0) == wanted  # type: ignore[union-attr]
 
 
 def test_tiles_have_no_charts(flight: Path, tmp_path: Path) -> None:
