@@ -138,26 +138,42 @@ def find_depth_camera(dataset: Dataset, frames: Int64 | None = None, seed: int =
     if not dataset.camera.is_calibrated:
         raise UserError(f"{dataset.path}: its camera is uncalibrated; `pose2rgbd align` finds the focal length")
     frames = np.arange(len(dataset)) if frames is None else np.asarray(frames, np.int64)
-    pairs = list(_pairs(dataset, frames, np.random.default_rng(seed)))
+    pairs = list(_pairs(dataset, frames, seed))
     points = sum(len(pair.depth) for pair in pairs)
     if points < LEAST_POINTS or len(pairs) < 2 * HELD_OUT:
         raise UserError(
             f"{dataset.path}: {points} points in {len(pairs)} pairs of frames see the same surface, too few to find "
             "how depth lies over colour; are the poses those of these frames?"
         )
-    fits = [_Fit(dataset, owner, pairs) for owner in ("depth", "colour")]
-    return min((fit.found() for fit in fits), key=lambda found: found.after)
+    as_depth, as_colour = (_Fit(dataset, owner, pairs) for owner in ("depth", "colour"))
+    found = [as_depth.found(as_depth.solved())]
+    # Which points both frames see was told by depth where it was recorded: once more, by depth where it was found.
+    x = as_colour.solved()
+    _, camera, T_pose_depth = as_colour.cameras(x)
+    again = list(_pairs(dataset, frames, seed, camera, T_pose_depth))
+    if sum(len(pair.depth) for pair in again) >= LEAST_POINTS and len(again) >= 2 * HELD_OUT:
+        as_colour = _Fit(dataset, "colour", again)
+        x = as_colour.solved(x)
+    found.append(as_colour.found(x))
+    return min(found, key=lambda each: each.after)
 
 
-def _pairs(dataset: Dataset, frames: Int64, random: np.random.Generator) -> Iterator[_Pair]:
-    """Frames that see the same from places a little apart, with points of surfaces that both see."""
-    T_map_cam = dataset.T_map_cam
+def _pairs(
+    dataset: Dataset, frames: Int64, seed: int, camera: Camera | None = None, T_pose_depth: Float64 | None = None
+) -> Iterator[_Pair]:
+    """Frames that see the same from places a little apart, with points of surfaces that both see.
+
+    camera, T_pose_depth: the depth camera and where it is in the frame of the poses, if not those of the dataset.
+    """
+    T_map_cam, random = dataset.T_map_cam, np.random.default_rng(seed)
+    T_pose_depth = np.eye(4) if T_pose_depth is None else T_pose_depth
     for start in np.unique(np.linspace(0, len(frames) - 2, ANCHORS).round().astype(int)):
         first = int(frames[start])
         depth = np.asarray(dataset.depth(first), np.float32)
         known = np.isfinite(depth) & (depth > 0)
         if not known.any():
             continue
+        camera = camera or dataset.camera.resized(depth.shape[1], depth.shape[0])
         usual = float(np.median(depth[known]))
         later = frames[start + 1 : start + 1 + WITHIN]
         motion = se3.inverse(T_map_cam[later]) @ T_map_cam[first]
@@ -169,9 +185,11 @@ def _pairs(dataset: Dataset, frames: Int64, random: np.random.Generator) -> Iter
         if not len(flat):
             continue
         for second in random.permutation(candidates)[:PARTNERS]:
-            pair = _seen_by_both(dataset, first, int(later[second]), motion[second], depth, random.choice(flat, POINTS))
-            if len(pair.depth) >= POINTS // 10:
-                yield pair
+            pixels, z = _pixels(depth, random.choice(flat, POINTS))
+            moved = se3.inverse(T_pose_depth) @ motion[second] @ T_pose_depth
+            seen = _seen(np.asarray(dataset.depth(int(later[second])), np.float64), pixels, z, moved, camera)
+            if seen.sum() >= POINTS // 10:
+                yield _Pair(first, int(later[second]), pixels[seen], z[seen], motion[second])
 
 
 def _flat(depth: Float32) -> Bool:
@@ -185,20 +203,19 @@ def _flat(depth: Float32) -> Bool:
     return inner & (cv2.dilate(filled, around) - cv2.erode(filled, around) < FLAT * depth)
 
 
-def _seen_by_both(
-    dataset: Dataset, first: int, second: int, T_second_first: Float64, depth: Float32, chosen: Int64
-) -> _Pair:
+def _pixels(depth: Float32, chosen: Int64) -> tuple[Float64, Float64]:
     rows, columns = np.divmod(chosen, depth.shape[1])
-    pixels, z = np.stack([columns, rows], 1).astype(np.float64), depth[rows, columns].astype(np.float64)
-    camera = dataset.camera.resized(depth.shape[1], depth.shape[0])
+    return np.stack([columns, rows], 1).astype(np.float64), depth[rows, columns].astype(np.float64)
+
+
+def _seen(other: Float64, pixels: Float64, z: Float64, T_second_first: Float64, camera: Camera) -> Bool:
+    """Which points (P,), by pixels of a camera and their depth, the same camera saw after a motion, whose depth is
+    `other` (H, W)."""
     there = se3.transform_points(T_second_first, camera.unproject(pixels) * z[:, None])
-    at = camera.project(there)
-    size = np.array(depth.shape[::-1])
+    at, size = camera.project(there), np.array(other.shape[::-1])
     inside: Bool = np.all(np.isfinite(at) & (at > MARGIN * size) & (at < (1 - MARGIN) * size - 1), axis=1)
     at = np.where(inside[:, None], at, 0.0).round().astype(int)
-    other = np.asarray(dataset.depth(second), np.float64)[at[:, 1], at[:, 0]]
-    both = inside & (np.abs(other - there[:, 2]) < SAME_SURFACE * z)
-    return _Pair(first, second, pixels[both], z[both], T_second_first)
+    return np.asarray(inside & (np.abs(other[at[:, 1], at[:, 0]] - there[:, 2]) < SAME_SURFACE * z), bool)
 
 
 class _Fit:
@@ -262,11 +279,11 @@ class _Fit:
         mean = np.bincount(self._of_pair, off) / np.bincount(self._of_pair)
         return np.asarray(off - mean[self._of_pair], np.float64)
 
-    def found(self) -> DepthCamera:
-        """The fit, from coarse images to fine ones."""
-        x = np.zeros(len(LIKELY))
+    def solved(self, x: Float64 | None = None) -> Float64:
+        """The nine numbers, from coarse images to fine ones."""
+        x = np.zeros(len(LIKELY)) if x is None else x
         for width in WIDTHS_PX:
-            images = {frame: self._image(frame, width) for pair in self._pairs for frame in (pair.first, pair.second)}
+            images = self._images(width)
             step = 0.5 * self._dataset.camera.width / width
 
             def residuals(x: Float64, images: dict[int, Float32] = images) -> Float64:
@@ -277,12 +294,21 @@ class _Fit:
                 return np.stack([(at(x + move) - at(x - move)) / (2 * step) for move in moves], 1)
 
             x = least_squares(residuals, x, jacobian, loss="soft_l1", max_nfev=15).x
+        return x
+
+    def found(self, x: Float64) -> DepthCamera:
+        """What the numbers say, and how good they are."""
+        images = self._images(WIDTHS_PX[-1])
         apart = [np.abs(self.differences(each, images)[~self._fitted]) for each in (np.zeros_like(x), x)]
         before, after = (float(some.mean()) for some in apart)
         colour, depth, T = self.cameras(x)
         off = np.linalg.norm(self.seen(x)[0] - self.seen(np.zeros_like(x))[0], axis=1)
         counts = len(self._pairs), len(self._z)
         return DepthCamera(self._owner, colour, depth, T, float(np.nanmedian(off)), before, after, *counts)
+
+    def _images(self, width: int) -> dict[int, Float32]:
+        frames = {frame for pair in self._pairs for frame in (pair.first, pair.second)}
+        return {frame: self._image(frame, width) for frame in sorted(frames)}
 
     def _image(self, frame: int, width: int) -> Float32:
         rgb = np.asarray(self._dataset.rgb(frame))
