@@ -146,7 +146,10 @@ def measure_models(
         own: dict[str, Any] = {
             "base": {"width": 0.5}, "relief": {"relief": relief}, MEMORY: {"relief": replace(relief, memory="thin")}
         }.get(name, {})  # fmt: skip
+        if (run / "checkpoint").exists():
+            continue
         train(learned, run, train_config(name.split(",")[0], tensorboard=False, **common, **own))
+    for name, run in runs.items():
         evaluation = measure(run, judged, device="cpu")
         found |= {METHODS[method]: scores for method, scores in evaluation.scores.items() if method != "model"}
         found[name] = evaluation.scores["model"]

@@ -121,7 +121,7 @@ def _register(arguments: RegisterArguments) -> int:
     made = register(dataset, found, arguments.out, arguments.resume)
     print(f"{made.path}: {describe_depth(made)}")
     print(f"look at   {made.path / PICTURE}, or pose2rgbd inspect {made.path}")
-    print(f"next      pose2rgbd train relief {made.path} --relief.memory thin")
+    print(f"next      pose2rgbd train relief {made.path} --memory thin")
     results.add(registered=made.path, files=results.files(picture=made.path / PICTURE, report=made.path / REPORT))
     return 0
 

@@ -361,7 +361,7 @@ class ReliefSettings:
         "auto",
         "feature textures along the surface: none: all features lie on the ground plane and in a coarse volume; steep: "
         "where the surface does not face up, or lies above or below one that does; all: wherever there is surface; "
-        "auto: steep, where more than a quarter of what is seen is so",
+        "auto: steep, where more than a quarter of what is seen is so and the volume is upright",
     )
     memory: Literal["none", "thin", "full"] = setting(
         "none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
-from pose2rgbd_ros.models.relief.charts import choose_charts, texels
+from pose2rgbd_ros.models.relief.charts import Charts, choose_charts, texels
 from pose2rgbd_ros.models.relief.config import (
     MB,
     STORED_BYTES,
@@ -611,8 +611,19 @@ def choose_network(config: Settings, data: TrainingData, depth: SurfaceDepth) ->
     return relief_config(box, chosen, output, depth_m, depth.unit_m, camera.width), grid  # type: ignore[arg-type]
 
 
-# Share of what is seen from which "auto" takes charts (docs/decisions/0030-charts.md).
-WORTH_CHARTS = 0.28
+# Share of what is seen from which "auto" takes charts, and how upright the volume must be: one that faces the cameras
+# shows them edge on what a chart would be for (docs/decisions/0030-charts.md).
+WORTH_CHARTS, UPRIGHT = 0.28, 0.99
+
+
+def _charts(chosen: ReliefSettings, network: ReliefConfig, points: Callable[[], Iterator[SeenPoints]]) -> Charts | None:
+    """Those of the network for a place, None for none."""
+    automatic = chosen.charts == "auto"
+    if chosen.charts == "none" or (automatic and network.T_map_vol[2, 2] < UPRIGHT):
+        return None
+    most = int(chosen.box.model_mb * MB / (STORED_BYTES * texels(network.levels) * network.channels))
+    found = choose_charts(points(), network, most, flat=chosen.charts == "all")
+    return None if found.number == 0 or (automatic and found.share < WORTH_CHARTS) else found
 
 
 class _Frames:
@@ -642,17 +653,12 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     if kept is not None:
         network = with_memory(network, chosen, kept, network.depth_scale_m)
     place = data.T_map_cam, data.cache.camera, data.cache.rgb, depth, data.split.train
-    charts = None
-    if chosen.charts != "none":
-        most = int(chosen.box.model_mb * MB / (STORED_BYTES * texels(network.levels) * network.channels))
-        charts = choose_charts(seen_points(network, *place), network, most, flat=chosen.charts == "all")
-        if charts.share < WORTH_CHARTS and chosen.charts == "auto":
-            charts = None
-    if charts is not None and charts.number:
+    charts = _charts(chosen, network, lambda: seen_points(network, *place))
+    if charts is not None:
         logger.info("%d charts of the surface, of %.0f %% of what is seen", charts.number, 100 * charts.share)
         network = dataclasses.replace(network, charts=charts.number)
     model = Relief(network)
-    if charts is not None and charts.number:
+    if charts is not None:
         model.features.chart_of.copy_(torch.from_numpy(charts.codes))
     fuse(model, seen_points(network, *place), chosen.start)  # without a start too: what was seen is known
     memory = None if kept is None else MemoryTraining(model, kept, data, depth)
