@@ -145,35 +145,20 @@ def find_depth_camera(dataset: Dataset, frames: Int64 | None = None, seed: int =
             f"{dataset.path}: {points} points in {len(pairs)} pairs of frames see the same surface, too few to find "
             "how depth lies over colour; are the poses those of these frames?"
         )
-    as_depth, as_colour = (_Fit(dataset, owner, pairs) for owner in ("depth", "colour"))
-    found = [as_depth.found(as_depth.solved())]
-    # Which points both frames see was told by depth where it was recorded: once more, by depth where it was found.
-    x = as_colour.solved()
-    _, camera, T_pose_depth = as_colour.cameras(x)
-    again = list(_pairs(dataset, frames, seed, camera, T_pose_depth))
-    if sum(len(pair.depth) for pair in again) >= LEAST_POINTS and len(again) >= 2 * HELD_OUT:
-        as_colour = _Fit(dataset, "colour", again)
-        x = as_colour.solved(x)
-    found.append(as_colour.found(x))
-    return min(found, key=lambda each: each.after)
+    fits = [_Fit(dataset, owner, pairs) for owner in ("depth", "colour")]
+    return min((fit.found() for fit in fits), key=lambda found: found.after)
 
 
-def _pairs(
-    dataset: Dataset, frames: Int64, seed: int, camera: Camera | None = None, T_pose_depth: Float64 | None = None
-) -> Iterator[_Pair]:
-    """Frames that see the same from places a little apart, with points of surfaces that both see.
-
-    camera, T_pose_depth: the depth camera and where it is in the frame of the poses, if not those of the dataset.
-    """
+def _pairs(dataset: Dataset, frames: Int64, seed: int) -> Iterator[_Pair]:
+    """Frames that see the same from places a little apart, with points of surfaces that both see."""
     T_map_cam, random = dataset.T_map_cam, np.random.default_rng(seed)
-    T_pose_depth = np.eye(4) if T_pose_depth is None else T_pose_depth
     for start in np.unique(np.linspace(0, len(frames) - 2, ANCHORS).round().astype(int)):
         first = int(frames[start])
         depth = np.asarray(dataset.depth(first), np.float32)
         known = np.isfinite(depth) & (depth > 0)
         if not known.any():
             continue
-        camera = camera or dataset.camera.resized(depth.shape[1], depth.shape[0])
+        camera = dataset.camera.resized(depth.shape[1], depth.shape[0])
         usual = float(np.median(depth[known]))
         later = frames[start + 1 : start + 1 + WITHIN]
         motion = se3.inverse(T_map_cam[later]) @ T_map_cam[first]
@@ -186,8 +171,8 @@ def _pairs(
             continue
         for second in random.permutation(candidates)[:PARTNERS]:
             pixels, z = _pixels(depth, random.choice(flat, POINTS))
-            moved = se3.inverse(T_pose_depth) @ motion[second] @ T_pose_depth
-            seen = _seen(np.asarray(dataset.depth(int(later[second])), np.float64), pixels, z, moved, camera)
+            other = np.asarray(dataset.depth(int(later[second])), np.float64)
+            seen = _seen(other, pixels, z, motion[second], camera)
             if seen.sum() >= POINTS // 10:
                 yield _Pair(first, int(later[second]), pixels[seen], z[seen], motion[second])
 
@@ -279,9 +264,9 @@ class _Fit:
         mean = np.bincount(self._of_pair, off) / np.bincount(self._of_pair)
         return np.asarray(off - mean[self._of_pair], np.float64)
 
-    def solved(self, x: Float64 | None = None) -> Float64:
-        """The nine numbers, from coarse images to fine ones."""
-        x = np.zeros(len(LIKELY)) if x is None else x
+    def found(self) -> DepthCamera:
+        """The fit, from coarse images to fine ones."""
+        x = np.zeros(len(LIKELY))
         for width in WIDTHS_PX:
             images = self._images(width)
             step = 0.5 * self._dataset.camera.width / width
@@ -294,11 +279,6 @@ class _Fit:
                 return np.stack([(at(x + move) - at(x - move)) / (2 * step) for move in moves], 1)
 
             x = least_squares(residuals, x, jacobian, loss="soft_l1", max_nfev=15).x
-        return x
-
-    def found(self, x: Float64) -> DepthCamera:
-        """What the numbers say, and how good they are."""
-        images = self._images(WIDTHS_PX[-1])
         apart = [np.abs(self.differences(each, images)[~self._fitted]) for each in (np.zeros_like(x), x)]
         before, after = (float(some.mean()) for some in apart)
         colour, depth, T = self.cameras(x)
