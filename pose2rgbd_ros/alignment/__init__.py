@@ -1,1 +1,1 @@
-"""How far two clocks are apart, seen from what they stamped: optical flow against speed and turn rate."""
+"""What was recorded together put together: the clocks of images and poses, depth and colour."""
