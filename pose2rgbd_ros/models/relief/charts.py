@@ -14,18 +14,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
 from pose2rgbd_ros.models.backends import compiled
+from pose2rgbd_ros.models.relief.config import ReliefConfig, SeenPoints
 from pose2rgbd_ros.models.relief.kernels import learn_four, read_four
-
-if TYPE_CHECKING:
-    from pose2rgbd_ros.models.relief.config import ReliefConfig
-    from pose2rgbd_ros.models.relief.fuse import SeenPoints
 
 logger = logging.getLogger(__name__)
 

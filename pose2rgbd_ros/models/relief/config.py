@@ -9,14 +9,14 @@ import itertools
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from pose2rgbd_ros import settings
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float64, Frames, Int64
+from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Frames, Int64
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.settings import setting
 from pose2rgbd_ros.training.config import Recipe, TrainConfig
@@ -79,6 +79,15 @@ class Surface:
     points_map: Float64
     depth_m: Float64
     frame: Int64
+
+
+class SeenPoints(NamedTuple):
+    """Rays of pixels in `vol`: origin, direction per unit of depth (M, 3), depth (M,), colour (M, 3) in 0..1."""
+
+    origin: Float32
+    direction: Float32
+    depth: Float32
+    rgb: Float32
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Frames
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import compiled
 from pose2rgbd_ros.models.relief.charts import chart_means, layout
-from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, ReliefConfig
+from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, ReliefConfig, SeenPoints
 from pose2rgbd_ros.models.relief.kernels import cell
 from pose2rgbd_ros.models.relief.lookup import chart_codes
 from pose2rgbd_ros.models.relief.network import Relief
@@ -33,15 +32,6 @@ SPREAD_LEVELS = 4  # 2 to that many cells to the sides of a vertex goes what is 
 GUESSED_LOGIT = 0.5  # of a vertex no ray tells anything about
 # Rays for each texel of the finest map, and the most and fewest of all: more tell little more and take longer.
 RAYS_A_TEXEL, FEWEST_RAYS, MOST_RAYS = 2.0, 1_000_000, 16_000_000
-
-
-class SeenPoints(NamedTuple):
-    """Rays of pixels in `vol`: origin, direction per unit of depth (M, 3), depth (M,), colour (M, 3) in 0..1."""
-
-    origin: Float32
-    direction: Float32
-    depth: Float32
-    rgb: Float32
 
 
 def seen_points(

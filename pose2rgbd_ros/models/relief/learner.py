@@ -23,6 +23,7 @@ from pose2rgbd_ros.models.relief.config import (
     STORED_BYTES,
     ReliefConfig,
     ReliefSettings,
+    SeenPoints,
     Settings,
     TiledReliefConfig,
     choose_tiles,
@@ -30,7 +31,7 @@ from pose2rgbd_ros.models.relief.config import (
     surface_points,
     tiled,
 )
-from pose2rgbd_ros.models.relief.fuse import SeenPoints, fuse, seen_points
+from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
 from pose2rgbd_ros.models.relief.kernels import BLOCK
 from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
 from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief, glances

@@ -18,8 +18,8 @@ from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.models.relief.charts import NO_CHART, choose_charts, layout, level_sums, texels
-from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
-from pose2rgbd_ros.models.relief.fuse import SeenPoints, fuse_colour
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, SeenPoints
+from pose2rgbd_ros.models.relief.fuse import fuse_colour
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
