@@ -230,15 +230,15 @@ def look_up_band(
                     table, other = maps, maps_unit - share
                     if code >= 0:  # the surface has a texture of its own there
                         table = charts
-                        down_m, right_m = on_chart(code % AXES, px, py, pz, chart_m)
+                        chart_u, chart_v = on_chart(code % AXES, px, py, pz, chart_m)
                         begin = code // AXES * each
-                        first, c0, c1, c2, c3 = chart_cell(chart_starts, sides, begin, level, down_m, right_m, share)
+                        first, c0, c1, c2, c3 = chart_cell(chart_starts, sides, begin, level, chart_u, chart_v, share)
                         below, beyond = sides[level] * ground, np.int64(0)
                         second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
                         if not whole:
                             beyond = sides[level + 1] * ground
                             second, e0, e1, e2, e3 = chart_cell(
-                                chart_starts, sides, begin, level + 1, down_m, right_m, other
+                                chart_starts, sides, begin, level + 1, chart_u, chart_v, other
                             )
                     else:
                         first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
