@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -156,15 +157,12 @@ def main() -> None:
             kitchen: dict[str, object] = {"name": "7-Scenes red kitchen", "owner": "not said", "found": found.owner}
             kitchen |= {"off_px": found.off_px, "grey_before": found.before, "grey_after": found.after}
             rows.append({**kitchen, "seconds": seconds})
-    text = "\n\n".join(
-        [
-            "# Depth beside its colour",
-            f"`python bench/depth_register.py` on {described()}. Medians of points; `depth error`: mean, against exact "
-            "depth of the colour camera's view, where both know it. `grey`: how far frames differ at points that were "
-            "not fitted. `laid right`: the same flight by one camera. What is measured how: its docstring.",
-            Table(COLUMNS, rows).markdown(),
-        ]
+    head = (
+        f"`python bench/depth_register.py` on {described()}. Medians of points; `depth error`: mean, against exact "
+        "depth of the colour camera's view, where both know it. `grey`: how far frames differ at points that were "
+        "not fitted. `laid right`: the same flight by one camera. What is measured how: its docstring."
     )
+    text = "\n\n".join(["# Depth beside its colour", textwrap.fill(head, 120), Table(COLUMNS, rows).markdown()])
     print(text)
     if args.write:
         RESULT.write_text(text + "\n")

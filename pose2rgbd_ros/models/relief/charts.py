@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
 from pose2rgbd_ros.models.backends import compiled
-from pose2rgbd_ros.models.relief.config import ReliefConfig, SeenPoints
+from pose2rgbd_ros.models.relief.config import ReliefConfig, SeenPoints, chart_sides, chart_texels
 from pose2rgbd_ros.models.relief.kernels import learn_four, read_four
 
 logger = logging.getLogger(__name__)
@@ -35,16 +35,6 @@ LEAST_POINTS, LEAST_SHARE = 6, 0.05
 # Share of a block by which it begins early: what lies on the volume's own floor lies in its lowest block.
 EARLY = 1e-3
 _ZERO, _HALF, _ONE, _EARLY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(EARLY)
-
-
-def sides(levels: int) -> list[int]:
-    """Texels along a side of a chart's levels, the finest first; the coarsest has only its corners."""
-    return [2**level + 1 for level in reversed(range(levels))]
-
-
-def texels(levels: int) -> int:
-    """Of a chart, all levels together."""
-    return sum(side**2 for side in sides(levels))
 
 
 class Moments(NamedTuple):
@@ -213,6 +203,14 @@ def texel(at, side):
 
 
 @compiled
+def texel_cell(start, side, a, b):
+    """The texel before a place, 0..1 both, on a level whose texels begin at `start`, and the fractions beyond it."""
+    i, u = texel(a, side)
+    j, v = texel(b, side)
+    return start + j * side + i, u, v
+
+
+@compiled
 def read_charts(table, side, starts, each, chart_m, points, codes, shares, summed):
     """summed (N, C): bilinear values of charts in a table (M, C) at points (N, 3) of these codes (N,), each level with
     its share (N, levels); 0 where there is no chart. `each`: texels of a chart."""
@@ -224,9 +222,7 @@ def read_charts(table, side, starts, each, chart_m, points, codes, shares, summe
         a, b = on_chart(codes[n] % AXES, points[n, 0], points[n, 1], points[n, 2], chart_m)
         for level in range(len(starts)):
             if shares[n, level] > _ZERO:
-                i, u = texel(a, side[level])
-                j, v = texel(b, side[level])
-                first = codes[n] // AXES * each + starts[level] + j * side[level] + i
+                first, u, v = texel_cell(codes[n] // AXES * each + starts[level], side[level], a, b)
                 read_four(table, first, side[level], u, v, shares[n, level], summed, n)
 
 
@@ -239,9 +235,7 @@ def learn_charts(gradient, side, starts, each, chart_m, points, codes, shares, s
         a, b = on_chart(codes[n] % AXES, points[n, 0], points[n, 1], points[n, 2], chart_m)
         for level in range(len(starts)):
             if shares[n, level] > _ZERO:
-                i, u = texel(a, side[level])
-                j, v = texel(b, side[level])
-                first = codes[n] // AXES * each + starts[level] + j * side[level] + i
+                first, u, v = texel_cell(codes[n] // AXES * each + starts[level], side[level], a, b)
                 learn_four(gradient, n, first, side[level], u, v, shares[n, level], spread, marks)
 
 
@@ -257,8 +251,8 @@ class Layout(NamedTuple):
 
 def layout(levels: int, chart_m: float) -> Layout:
     """See :class:`Layout`."""
-    side = np.array(sides(levels))
-    return Layout(side, np.cumsum([0, *side[:-1] ** 2]), texels(levels), np.float32(chart_m))
+    side = np.array(chart_sides(levels))
+    return Layout(side, np.cumsum([0, *side[:-1] ** 2]), chart_texels(levels), np.float32(chart_m))
 
 
 def chart_means(points: Float32, values: Float32, codes: Int32, where: Layout, charts: int) -> Float32:
@@ -295,9 +289,7 @@ def take_from_texels(points, values, codes, side, start, each, chart_m, table):
         if codes[n] < 0:
             continue
         a, b = on_chart(codes[n] % AXES, points[n, 0], points[n, 1], points[n, 2], chart_m)
-        i, u = texel(a, side)
-        j, v = texel(b, side)
-        first = codes[n] // AXES * each + start + j * side + i
+        first, u, v = texel_cell(codes[n] // AXES * each + start, side, a, b)
         for c in range(values.shape[1]):
             upper = table[first, c] + (table[first + 1, c] - table[first, c]) * u
             lower = table[first + side, c] + (table[first + side + 1, c] - table[first + side, c]) * u
@@ -307,9 +299,9 @@ def take_from_texels(points, values, codes, side, start, each, chart_m, table):
 def level_sums(config: ReliefConfig, table: Float32) -> Float32:
     """A table (M, C) of charts whose levels are each the sum of itself and all coarser ones, as backend.py reads them:
     a bilinear function stays bilinear on a finer grid."""
-    side = sides(config.levels)
+    side = chart_sides(config.levels)
     starts = np.cumsum([0, *(each**2 for each in side)])
-    charts = table.reshape(config.charts, texels(config.levels), -1).copy()
+    charts = table.reshape(config.charts, chart_texels(config.levels), -1).copy()
     for level, (finer, coarser) in reversed(list(enumerate(pairwise(side)))):
         rough = charts[:, starts[level + 1] : starts[level + 2]].reshape(config.charts, coarser, coarser, -1)
         for axis in (1, 2):

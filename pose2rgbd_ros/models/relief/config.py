@@ -402,6 +402,16 @@ class Settings(TrainConfig):
     relief: ReliefSettings = field(default_factory=ReliefSettings)
 
 
+def chart_sides(levels: int) -> list[int]:
+    """Texels along a side of a chart's levels (charts.py), the finest first; the coarsest has only its corners."""
+    return [2**level + 1 for level in reversed(range(levels))]
+
+
+def chart_texels(levels: int) -> int:
+    """Of a chart, all levels together."""
+    return sum(side**2 for side in chart_sides(levels))
+
+
 @dataclass(frozen=True)
 class ReliefConfig:
     """The tensors of a relief, and where its volume lies."""
@@ -509,8 +519,8 @@ class ReliefConfig:
             "features.sky": (SKY_ROWS * SKY_COLUMNS, self.channels),
         }
         if self.charts:
-            each = sum((2**level + 1) ** 2 for level in range(self.levels))
-            shapes |= {"features.charts": (self.charts * each, self.channels), "features.chart_of": self.chart_grid}
+            shapes["features.charts"] = self.charts * chart_texels(self.levels), self.channels
+            shapes["features.chart_of"] = self.chart_grid
         for layer, (before, after) in enumerate(itertools.pairwise(self.shader_widths())):
             name = f"shader.layers.{2 * layer}"  # activations between
             shapes |= {f"{name}.weight": (after, before, 3, 3), f"{name}.bias": (after,)}

@@ -17,7 +17,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
-from pose2rgbd_ros.models.relief.charts import Charts, choose_charts, texels
+from pose2rgbd_ros.models.relief.charts import Charts, choose_charts
 from pose2rgbd_ros.models.relief.config import (
     MB,
     STORED_BYTES,
@@ -26,6 +26,7 @@ from pose2rgbd_ros.models.relief.config import (
     SeenPoints,
     Settings,
     TiledReliefConfig,
+    chart_texels,
     choose_tiles,
     relief_config,
     surface_points,
@@ -622,7 +623,7 @@ def _charts(chosen: ReliefSettings, network: ReliefConfig, points: Callable[[], 
     automatic = chosen.charts == "auto"
     if chosen.charts == "none" or (automatic and network.T_map_vol[2, 2] < UPRIGHT):
         return None
-    most = int(chosen.box.model_mb * MB / (STORED_BYTES * texels(network.levels) * network.channels))
+    most = int(chosen.box.model_mb * MB / (STORED_BYTES * chart_texels(network.levels) * network.channels))
     found = choose_charts(points(), network, most, flat=chosen.charts == "all")
     return None if found.number == 0 or (automatic and found.share < WORTH_CHARTS) else found
 

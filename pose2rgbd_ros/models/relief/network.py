@@ -28,7 +28,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, 
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import HAS_NUMBA
 from pose2rgbd_ros.models.relief import march
-from pose2rgbd_ros.models.relief.charts import NO_CHART, layout, texels
+from pose2rgbd_ros.models.relief.charts import NO_CHART, layout
 from pose2rgbd_ros.models.relief.config import (
     DIRECT_CHANNELS,
     FULL_TEXELS,
@@ -39,6 +39,7 @@ from pose2rgbd_ros.models.relief.config import (
     SKY_ROWS,
     ReliefConfig,
     TiledReliefConfig,
+    chart_texels,
 )
 from pose2rgbd_ros.models.relief.kernels import Tops, highest_layers, march_fast
 from pose2rgbd_ros.models.relief.lookup import bilinear, chart_codes, lookup, sample_charts, sample_grid, sample_maps
@@ -78,7 +79,7 @@ class Features(nn.Module):
         self.sky = nn.Parameter(torch.zeros(SKY_ROWS * SKY_COLUMNS, config.channels))
         self.charts: nn.Parameter | None = None
         if config.charts:
-            self.charts = nn.Parameter(torch.zeros(config.charts * texels(config.levels), config.channels))
+            self.charts = nn.Parameter(torch.zeros(config.charts * chart_texels(config.levels), config.channels))
             self.register_buffer("chart_of", torch.full(config.chart_grid, NO_CHART, dtype=torch.int32))
             self.chart_of: Tensor
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.beams import clear_until
-from pose2rgbd_ros.models.relief.charts import AXES, block_of, on_chart, texel
+from pose2rgbd_ros.models.relief.charts import AXES, block_of, on_chart, texel_cell
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell, march_ray
 from pose2rgbd_ros.models.relief.memory import BENT, LEVEL, SURE, TINY, recall_pixel
@@ -384,9 +384,7 @@ def map_cell(starts, shapes, per_m, level, x, y, share):
 @compiled
 def chart_cell(starts, sides, begin, level, a, b, share):
     """As :func:`map_cell` on a level of the chart whose texels begin there, at a place 0..1 both."""
-    i, u = texel(a, sides[level])
-    j, v = texel(b, sides[level])
-    first = begin + starts[level] + j * sides[level] + i
+    first, u, v = texel_cell(begin + starts[level], sides[level], a, b)
     return first, share * (_ONE - u) * (_ONE - v), share * u * (_ONE - v), share * (_ONE - u) * v, share * u * v
 
 

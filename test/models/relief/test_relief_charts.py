@@ -17,8 +17,8 @@ from support.random_relief import random_relief, views
 from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
 from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
-from pose2rgbd_ros.models.relief.charts import NO_CHART, choose_charts, layout, level_sums, texels
-from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, SeenPoints
+from pose2rgbd_ros.models.relief.charts import NO_CHART, choose_charts, layout, level_sums
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, SeenPoints, chart_texels
 from pose2rgbd_ros.models.relief.fuse import fuse_colour
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.rendering.renderer import Renderer
@@ -47,7 +47,7 @@ def seen_from(points: np.ndarray, eye: tuple[float, float, float]) -> SeenPoints
 def test_blocks_lie_as_they_should() -> None:
     assert CONFIG.chart_m == 4.0
     assert CONFIG.chart_grid == (BLOCKS + 1, BLOCKS + 1, BLOCKS + 1)
-    assert texels(CONFIG.levels) == 81 + 25 + 9 + 4
+    assert chart_texels(CONFIG.levels) == 81 + 25 + 9 + 4
 
 
 def test_ground_has_no_charts_and_a_wall_has() -> None:
@@ -97,7 +97,7 @@ def test_noise_over_a_border_of_blocks_shares_a_chart() -> None:
 @given(st.integers(0, 2**16), st.integers(1, 4))
 def test_summed_levels_are_the_sum_of_levels(seed: int, levels: int) -> None:
     config = dataclasses.replace(CONFIG, levels=levels, charts=2)
-    table = np.random.default_rng(seed).standard_normal((2 * texels(levels), 3)).astype(np.float32)
+    table = np.random.default_rng(seed).standard_normal((2 * chart_texels(levels), 3)).astype(np.float32)
     sums, where = level_sums(config, table), layout(levels, config.chart_m)
     finest = where.side[0]
     at = np.linspace(0, 1, finest)
