@@ -23,7 +23,7 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.geometry.depth import DepthKind, resize_nearest
+from pose2rgbd_ros.geometry.depth import DepthKind, resize_depth, resize_nearest
 
 
 class Dataset:
@@ -121,7 +121,7 @@ class Dataset:
 
 
 Fit = Literal["square", "crop"]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _QUIET_FRAMES = 200  # fewer are done before a progress bar could be read
 _THREADS = 8
 _RGB, _DEPTH = "rgb.u8", "depth.f32"
@@ -156,10 +156,10 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 
 
     With a `margin` the frames are resized to ``size + 2 * margin``, and the middle of them is what the cache shows.
 
-    Colour is averaged (INTER_AREA), depth takes the nearest pixel. "square" resizes the whole image, so that fx and
-    fy differ (the paper's way); "crop" takes the largest centred square first. It is kept in `.cache` inside the
-    dataset, or in the user's cache folder where the dataset cannot be written. Several processes may call this at
-    once: one builds, the others wait.
+    Colour is averaged (INTER_AREA), depth is what the middle of a pixel shows (:func:`resize_depth`). "square" resizes
+    the whole image, so that fx and fy differ (the paper's way); "crop" takes the largest centred square first. It is
+    kept in `.cache` inside the dataset, or in the user's cache folder where the dataset cannot be written. Several
+    processes may call this at once: one builds, the others wait.
 
     Raises:
         UserError: a size below 1, an unknown fit, a damaged image, a full disk.
@@ -246,4 +246,4 @@ def _resized_depth(image: Float32, window: tuple[int, int, int, int], camera: Ca
     if image.shape != (camera.height, camera.width):
         image = resize_nearest(image, camera.width, camera.height)
     x0, y0, width, height = window
-    return resize_nearest(image[y0 : y0 + height, x0 : x0 + width], size, size)
+    return resize_depth(image[y0 : y0 + height, x0 : x0 + width], size, size)

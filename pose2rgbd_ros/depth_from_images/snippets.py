@@ -24,14 +24,14 @@ from pose2rgbd_ros.errors import UserError, counted
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import AnyArray, Bool, Float32, Float64, Int64, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.geometry.depth import resize_nearest
+from pose2rgbd_ros.geometry.depth import resize_depth, resize_nearest
 
 # A longer step between frames, in times the median one of the sequence, is a gap that no snippet crosses.
 LONGEST_STEP = 4.0
 _QUIET_FRAMES = 200
 _THREADS = 8
 _RGB, _DEPTH, _READABLE = "rgb.u8", "depth.f32", "readable.u8"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TRAIN, CHOOSE, JUDGE = 1, 2, 3  # the set of a frame; 0: none
 
 
@@ -567,7 +567,7 @@ def _fill(sequence: Sequence, size: tuple[int, int], ideal: Camera, arrays: dict
 
 
 def _prepared_depth(sequence: Sequence, index: int, size: tuple[int, int], look_up: Float32 | None) -> AnyArray:
-    """Depth (H, W), undistorted and at a size, the nearest pixel's; NaN throughout where it cannot be read."""
+    """Depth (H, W), undistorted and at a size; NaN throughout where it cannot be read."""
     try:
         depth = sequence.depth(index)
     except UserError:  # the image is good all the same
@@ -579,7 +579,7 @@ def _prepared_depth(sequence: Sequence, index: int, size: tuple[int, int], look_
         depth = resize_nearest(depth, camera.width, camera.height)
     if look_up is not None:
         depth = resample(depth, look_up, nearest=True, fill=np.nan)
-    return resize_nearest(depth, size[1], size[0])
+    return resize_depth(depth, size[1], size[0])
 
 
 def prepared(image: UInt8, size: tuple[int, int], look_up: Float32 | None) -> UInt8:

@@ -289,6 +289,52 @@ def resize_nearest(depth: AnyArray, width: int, height: int) -> AnyArray:
     return resized
 
 
+# Recorded depths that differ by less are of one surface, as neighbouring pixels see it; by more, of two.
+ONE_SURFACE = 0.03
+
+
+def resize_depth(depth: Float32, width: int, height: int) -> Float32:
+    """`depth` (H, W), NaN unknown, as the middles of the pixels of another size show it: see :func:`sample_depth`."""
+    x = (np.arange(width) + 0.5) * depth.shape[1] / width - 0.5
+    y = (np.arange(height) + 0.5) * depth.shape[0] / height - 0.5
+    return sample_depth(depth, np.broadcast_to(x, (height, width)), np.broadcast_to(y[:, None], (height, width)))
+
+
+def sample_depth(depth: Float32, x: AnyArray, y: AnyArray) -> Float32:
+    """Depth (h, w) between the pixels of `depth` (H, W), NaN unknown, at columns x (h, w) and rows y; NaN where x is.
+
+    On one surface the inverse depth is interpolated, so that a plane stays itself. Depths of two surfaces are never
+    blended: there it is the pixel's of that surface which most of the four around the place are of, of the nearer one
+    where both have two. Half-way between pixels, as all places of an image halved are, the nearest pixel's would be off
+    by half a pixel, always to the same side. Where most of the four are unknown it is the nearest pixel's after all:
+    sparse depth stays sparse.
+    """
+    outside = ~np.isfinite(x)
+    rows, columns = depth.shape
+    x, y = (np.clip(np.where(outside, 0.0, at), 0, side - 1) for at, side in ((x, columns), (y, rows)))
+    left, top = (np.minimum(at.astype(np.intp), max(side - 2, 0)) for at, side in ((x, columns), (y, rows)))
+    across, down = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    right, below = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
+    four = np.stack([depth[top, left], depth[top, right], depth[below, left], depth[below, right]])
+    weight = np.stack([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down])
+    known = np.isfinite(four) & (four > 0) & (weight > 1e-6)
+    near = np.divide(1, four, out=np.zeros(four.shape, np.float32), where=known)
+    weight_known = np.where(known, weight, 0)
+    most, least = near.max(0), np.where(known, near, np.inf).min(0)
+    total = weight_known.sum(0)
+    inverse = (weight_known * near).sum(0) / np.maximum(total, 1e-6)
+    # Of two surfaces: the heavier one's pixel of the most weight, with equal ones the nearer.
+    before = known & (near > (most + least) / 2)
+    chosen = np.where((weight_known * before).sum(0) >= total / 2 - 1e-4, before, known & ~before)
+    pixel = np.where(chosen, weight + 1e-4 * near / np.maximum(most, 1e-12), -1).argmax(0)[None]
+    one = np.take_along_axis(four, pixel, 0)[0]
+    blended = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0)
+    found = np.where(most - least <= ONE_SURFACE * most, blended, one)
+    nearest = np.take_along_axis(four, (2 * (down >= 0.5) + (across >= 0.5))[None], 0)[0]
+    found = np.where((total < 0.5 - 1e-4) | (weight.max(0) > 1 - 1e-6), nearest, found)
+    return np.where(outside, np.nan, found).astype(np.float32)
+
+
 def _quantize_inverse(depth: Float32, a: float, b: float, depth_max_m: float) -> UInt16:
     """Quantised inverse depth; too near for 16 bits or beyond the maximum is unknown.
 

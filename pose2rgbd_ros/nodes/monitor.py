@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.arrays import Float32, UInt8
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
-from pose2rgbd_ros.geometry.depth import depth_topic, resize_nearest
+from pose2rgbd_ros.geometry.depth import depth_topic, resize_depth
 from pose2rgbd_ros.nodes.common import conversions, parameters
 from pose2rgbd_ros.nodes.common.conversions import DEPTH_MESSAGES
 from pose2rgbd_ros.nodes.common.topics import Candidate, TopicHealth, subscribe
@@ -121,7 +121,7 @@ class Reframe:
         """Depth (h, w) as the target sees it, never blended; NaN where unknown."""
         if self._map is not None:
             return resample(depth, self._map, nearest=True, fill=np.nan)
-        return resize_nearest(depth, self._target.width, self._target.height)
+        return resize_depth(depth, self._target.width, self._target.height)
 
 
 def rgb_mae_px(first: UInt8, second: UInt8) -> float:

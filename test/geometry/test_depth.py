@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import depth
+from pose2rgbd_ros.geometry.camera import Camera
 
 counts_image = hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8))
 float_image = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(width=32))
@@ -104,3 +105,60 @@ def test_nearest_resizing_takes_the_pixel_under_the_centre(h: int, w: int, heigh
     row, column = height // 2, width // 2
     assert resized[row, column] == image[int((row + 0.5) * h / height), int((column + 0.5) * w / width)]
     assert np.isin(resized, image).all()
+
+
+def a_plane(camera: Camera, slope: tuple[float, float]) -> np.ndarray:
+    """Depth of a plane about 10 m away before a camera."""
+    return np.asarray(10 / (camera.rays() @ np.array([*slope, 1.0])), np.float32)
+
+
+@given(
+    st.integers(24, 60), st.integers(24, 60), st.integers(4, 80), st.integers(4, 80), st.floats(-0.1, 0.1),
+    st.floats(-0.1, 0.1),
+)  # fmt: skip
+def test_a_plane_at_another_size_stays_itself(h: int, w: int, height: int, width: int, a: float, b: float) -> None:
+    camera = Camera.from_fov(w, h, 60.0)
+    wanted = a_plane(camera.resized(width, height), (a, b))
+    found = depth.resize_depth(a_plane(camera, (a, b)), width, height)
+    inside = slice(height // 20 + 1, height - height // 20 - 1), slice(width // 20 + 1, width - width // 20 - 1)
+    np.testing.assert_allclose(found[inside], wanted[inside], rtol=1e-5)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_depths_of_two_surfaces_are_never_blended(h: int, w: int, height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).choice(np.array([4.0, 9.0, np.nan], np.float32), (h, w))
+    found = depth.resize_depth(image, width, height)
+    assert found.shape == (height, width)
+    assert found.dtype == np.float32
+    known = found[np.isfinite(found)]
+    assert np.isin(known.round(4), [4.0, 9.0]).all()
+    if not np.isnan(image).any():
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_an_image_made_smaller_is_not_moved(size: int) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    near = (columns - 120.3) ** 2 + (rows - 130.7) ** 2 < 60**2
+    image = np.where(near, np.float32(10), np.float32(20))
+    shown = np.argwhere(depth.resize_depth(image, size, size) < 15)
+    np.testing.assert_allclose((shown.mean(0) + 0.5) * 256 / size - 0.5, [130.7, 120.3], atol=0.1)
+    nearest = np.argwhere(depth.resize_nearest(image, size, size) < 15)
+    off = np.abs((nearest.mean(0) + 0.5) * 256 / size - 0.5 - [130.7, 120.3])
+    assert (off > 0.3).all(), "taking the pixel under the centre moves it by half a pixel"
+
+
+def test_sparse_depth_stays_sparse_and_keeps_its_values() -> None:
+    image = np.full((40, 40), np.nan, np.float32)
+    image[5, 7] = image[20, 21] = 3.0
+    same = depth.resize_depth(image, 40, 40)
+    np.testing.assert_array_equal(same, image)
+    half = depth.resize_depth(image, 20, 20)
+    assert half[2, 3] == 3.0
+    assert np.isfinite(half).sum() == 1
+    np.testing.assert_array_equal(half, depth.resize_nearest(image, 20, 20))
+
+
+def test_places_outside_the_image_have_no_depth() -> None:
+    found = depth.sample_depth(np.full((3, 3), 5, np.float32), np.array([[np.nan, 1.2]]), np.array([[np.nan, 0.4]]))
+    np.testing.assert_allclose(found, [[np.nan, 5.0]])

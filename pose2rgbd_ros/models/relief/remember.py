@@ -16,6 +16,7 @@ from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, UInt16
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.depth import sample_depth
 from pose2rgbd_ros.models.backends import HAS_NUMBA, WHY_NO_NUMBA
 from pose2rgbd_ros.models.relief.config import MB, STORED_BYTES, ReliefConfig, ReliefSettings
 from pose2rgbd_ros.models.relief.memory import as_jpegs
@@ -141,7 +142,7 @@ class MemoryTraining:
                 depth_m[depth_m > data.max_depth] = np.nan
             depth_m *= np.float32(depth.unit_m)
         lookup = resample_map(camera, self._camera)
-        depth_m = resample(depth_m, lookup, True, np.nan)
+        depth_m = sample_depth(np.asarray(depth_m), lookup[..., 0], lookup[..., 1])
         known = np.isfinite(depth_m) & (depth_m > 0)
         inside = within_lens(lookup) if camera.is_distorted else np.ones(depth_m.shape, bool)
         if not known.all():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
+from pose2rgbd_ros.geometry.depth import sample_depth
 from pose2rgbd_ros.models.relief.surface import surface_depth
 from pose2rgbd_ros.models.warp.config import Settings, WarpConfig
 from pose2rgbd_ros.models.warp.network import WarpModel
@@ -62,5 +63,5 @@ def _undistort(rgb: np.ndarray, depth: np.ndarray, camera: Camera) -> Camera:
     lookup = resample_map(camera, pinhole)
     for i in range(len(rgb)):
         rgb[i] = resample(rgb[i], lookup, False)
-        depth[i] = resample(depth[i], lookup, True, np.nan)
+        depth[i] = sample_depth(depth[i], lookup[..., 0], lookup[..., 1])
     return pinhole
