@@ -32,7 +32,7 @@ from pose2rgbd_ros.models.relief.config import (
 )
 from pose2rgbd_ros.models.relief.kernels import highest_layers, march_rays
 from pose2rgbd_ros.models.relief.memory import WITHIN_PIXEL, View, glance_at, no_view, photographs
-from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, recall_band, see_band
+from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, edge_band, recall_band, see_band
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
 from pose2rgbd_ros.models.relief.winograd import TILE, Convolution, convolution, convolve, scratch
 from pose2rgbd_ros.training.checkpoint import Checkpoint
@@ -296,6 +296,8 @@ class ReliefBackend:
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
         memory = self._looked_up(T_vol_cam, T_grid_cam, frame)
         met = frame.direction, frame.state, frame.t
+        within = WITHIN[: config.rays_within if min(frame.shape) > 1 else 0]
+        ends = frame.ends(len(within))
         view = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
         units = np.float32(config.layer_m), np.float32(config.unit_m)
         rays, images, shape = (T_grid_cam, frame.rays, frame.bounds), frame.images, frame.patches
@@ -304,10 +306,15 @@ class ReliefBackend:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
             see_band(self._volume, self._beams, tables, *rays, view, s, features, *rows, met, images[0], known)
 
+        def smooth(start: int, stop: int, _: int) -> None:
+            rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
+            asked = frame.t, frame.shape, within, config.edge_rays, view[0]
+            edge_band(self._volume, self._beams, tables, *rays, *asked, s, features, *rows, ends, images[0])
+
         def remember(start: int, stop: int, _: int) -> None:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
-            seen = frame.direction, frame.t, frame.shape, WITHIN[: config.memory_rays]
-            recall_band(self._volume, tables, memory, *rays[:2], *seen, s, features, *rows, images[0])
+            seen = frame.direction, frame.t, ends, frame.shape, within[: config.memory_rays]
+            recall_band(tables, memory, *rays[:2], *seen, s, features, *rows, images[0])
 
         def shade(layer: int, start: int, stop: int, thread: int) -> None:
             margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]
@@ -318,7 +325,7 @@ class ReliefBackend:
             rows = start * TILE * s, stop * TILE * s
             compose_band(images[0], images[3], ground, recalled, *units, s, features, *rows, frame.depth_m, rgb, depth)
 
-        before = [see] if self._memory is None else [see, remember]
+        before = [see, *([smooth] if len(within) else []), *([remember] if self._memory is not None else [])]
         self._run([*before, partial(shade, 0), partial(shade, 1), finish], frame.strips)
 
     def _looked_up(self, T_vol_cam: NDArray[np.float64], T_grid_cam: NDArray[np.float64], frame: Frame) -> View:
@@ -391,8 +398,9 @@ class Frame:
         self.focal_px = focal_px
         rays = np.pad(rays_cam[..., :2], ((0, h * s - height), (0, w * s - width), (0, 0)), mode="edge")
         self.rays = np.ascontiguousarray(np.moveaxis(rays, 2, 0))
-        self.bounds = square_bounds(self.rays)
+        self.bounds = square_bounds(self.rays, beside(self.rays))
         self.glance = rays_cam[np.ix_(glance_at(height), glance_at(width))].reshape(-1, 3)
+        self._ends: Float32 = np.empty((0, h * s, w * s), np.float32)
         self.direction: Float32 = np.empty((3, h * s, w * s), np.float32)
         self.state, self.t = np.empty((h * s, w * s), np.uint8), np.empty((h * s, w * s), np.float32)
         down, across = -(-h // TILE), -(-w // TILE)
@@ -407,14 +415,32 @@ class Frame:
         self.depth_m, self.sure = (np.empty((height, width), np.float32) for _ in range(2))
         self.no_rgb, self.no_depth = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), np.float32)
 
+    def ends(self, rays: int) -> Float32:
+        """Where `rays` within each pixel end (rays, h s, w s), at silhouettes alone."""
+        if len(self._ends) != rays:
+            self._ends = np.empty((rays, *self._ends.shape[1:]), np.float32)
+        return self._ends
 
-def square_bounds(rays: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lowest and highest x, then y, (4, rows, columns) of rays (2, H, W) in squares of BEAM_PX; NaN where a ray is."""
+
+def beside(rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far, in x and y, rays within a pixel lie beside the middle one, of rays (2, H, W)."""
+    reach = float(np.abs(WITHIN).max())
+    steps = [np.abs(np.gradient(rays, axis=axis)) for axis in (1, 2) if rays.shape[axis] > 1]
+    # Patches beyond the picture repeat its edge, which makes half a step there.
+    return 2 * reach * np.sum(steps, axis=0) if steps else np.zeros_like(rays)
+
+
+def square_bounds(rays: NDArray[np.float64], more: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+    """Lowest and highest x, then y, (4, rows, columns) of rays (2, H, W), with `more` to both sides, in squares of
+    BEAM_PX; NaN where a ray is."""
     _, height, width = rays.shape
-    side = BEAM_PX
-    whole = np.pad(rays, ((0, 0), (0, -height % side), (0, -width % side)), mode="edge")
-    squares = whole.reshape(2, whole.shape[1] // side, side, whole.shape[2] // side, side)
-    return np.stack([bound(axis, axis=(1, 3)) for axis in squares for bound in (np.min, np.max)])
+    side, found = BEAM_PX, []
+    for edge, bound in ((rays - more, np.min), (rays + more, np.max)):
+        whole = np.pad(edge, ((0, 0), (0, -height % side), (0, -width % side)), mode="edge")
+        squares = whole.reshape(2, whole.shape[1] // side, side, whole.shape[2] // side, side)
+        found.append(bound(squares, axis=(2, 4)))
+    lowest, highest = found
+    return np.stack([lowest[0], highest[0], lowest[1], highest[1]])
 
 
 # A relief in tiles on a CPU: per view the tiles it meets, each rendering its part of the picture, compiled.

@@ -329,6 +329,8 @@ EXTRA_CHANNELS = 5  # of the shader's input: direction (3), logarithm of the dep
 # And of a shader with a memory: what the remembered colour adds to the learnt one (3), how sure it is, its spread.
 MEMORY_CHANNELS = 5
 MOST_VIEWS = 32
+# Rays through a pixel at a silhouette. A memory is looked up by several anyway, then their features cost little.
+EDGE_RAYS = {"none": 2, "thin": 2, "full": 4}
 DIRECT_CHANNELS = 3  # the first channels of the features are colour already
 LARGE_IMAGE_PX = 256  # from here on the shader takes 4 x 4 pixels together
 # The coarse feature volume, which alone tells the storeys of a wall apart, holds this share of the values of the finest
@@ -371,6 +373,13 @@ class ReliefSettings:
         "feature textures along the surface: none: all features lie on the ground plane and in a coarse volume; steep: "
         "where the surface does not face up, or lies above or below one that does; all: wherever there is surface; "
         "auto: steep, where more than a quarter of what is seen is so and the volume is upright",
+    )
+    edge_rays: int | None = setting(
+        None,
+        "rays through a pixel at an edge of the depth, whose features are averaged (2; 4 with a full memory); 1: the "
+        "middle one",
+        ge=1,
+        le=4,
     )
     memory: Literal["none", "thin", "full"] = setting(
         "none",
@@ -438,6 +447,7 @@ class ReliefConfig:
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
     charts: int = setting(0, "feature textures along what does not face up", ge=0)
+    edge_rays: int = setting(1, "rays through a pixel at a silhouette, whose features are averaged", ge=1, le=4)
     memory_frames: int = setting(0, "training frames that are remembered", ge=0)
     memory_views: int = setting(8, "of which so many are looked up for a picture", ge=1, le=MOST_VIEWS)
     memory_rays: int = setting(4, "rays through a pixel at a silhouette, by which frames are looked up", ge=1, le=4)
@@ -456,7 +466,13 @@ class ReliefConfig:
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint says of it: without a memory or charts no word of them, as those before there were any."""
         absent = [name for name, there in (("memory", self.memory_frames), ("charts", self.charts)) if not there]
+        absent += ["edge_rays"] if self.edge_rays == 1 else []
         return {name: value for name, value in vars(self).items() if not name.startswith(tuple(absent))}
+
+    @property
+    def rays_within(self) -> int:
+        """Rays through a pixel at a silhouette, beside the middle one."""
+        return max(self.edge_rays if self.edge_rays > 1 else 0, self.memory_rays if self.memory_frames else 0)
 
     @property
     def T_map_vol(self) -> Float64:
@@ -575,6 +591,7 @@ def relief_config(
         coarse_channels=chosen.coarse_channels,
         width=chosen.width,
         unshuffle=chosen.unshuffle or (4 if image_px >= LARGE_IMAGE_PX else 2),
+        edge_rays=chosen.edge_rays or EDGE_RAYS[chosen.memory],
         depth_scale_m=depth_scale_m,
         unit_m=unit_m,
     )

@@ -31,6 +31,7 @@ from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.charts import NO_CHART, layout
 from pose2rgbd_ros.models.relief.config import (
     DIRECT_CHANNELS,
+    EXTRA_CHANNELS,
     FULL_TEXELS,
     MEMORY_CHANNELS,
     NETWORK_CONFIGS,
@@ -383,6 +384,18 @@ class ReliefOutput(NamedTuple):
     direct: Tensor | None = None
 
 
+class Edges(NamedTuple):
+    """Rays within the E pixels at silhouettes, R each.
+
+    pixel: (E,) of all pixels of all views. origin, direction: (E, R, 3) in `vol`. hits: of all rays (E R,).
+    """
+
+    pixel: Tensor
+    origin: Tensor
+    direction: Tensor
+    hits: march.Hits
+
+
 class Relief(nn.Module):
     """The network; see the module's docstring."""
 
@@ -429,11 +442,12 @@ class Relief(nn.Module):
         # Only where poses are refined do features need to know how surfaces move under a ray.
         met = depth if T_map_cam.requires_grad else hits.t
         features = self.surface_features(met, origin, direction, focal_px)
+        edges = self._edges(T_map_cam, rays_cam, hits.t.reshape(batch, height, width), tops)
+        if self.config.edge_rays > 1 and len(edges.pixel):
+            features = self._smoothed(features, edges, focal_px)
         if self.memory is not None:
-            shape = batch, height, width
-            seen = self._recalled(
-                T_map_cam, rays_cam, glance_cam, left_out, hits.t.reshape(shape), origin, direction, tops
-            )
+            glance = glances(rays_cam) if glance_cam is None else glance_cam
+            seen = self._recalled(T_map_cam, glance, left_out, hits.t, origin, direction, edges, tops)
             features = with_recalled(features, seen, self.config)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
@@ -452,58 +466,74 @@ class Relief(nn.Module):
         coarse = torch.where(found[:, None], self.features.volume(points), 0.0)
         return torch.cat([ground, coarse, extra_channels(direction, t, found, self.config.depth_scale_m)], 1)
 
+    def _smoothed(self, features: Tensor, edges: Edges, focal_px: float) -> Tensor:
+        """Features (N, C), at silhouettes those of the surfaces that several rays a pixel meet, on average: a pixel
+        there shows what lies before and what lies behind. How far it is stays that of the middle ray."""
+        rays = self.config.edge_rays
+        origin, direction = (values[:, :rays].reshape(-1, 3) for values in (edges.origin, edges.direction))
+        hits = march.Hits(*(values.reshape(len(edges.pixel), -1)[:, :rays].flatten() for values in edges.hits))
+        t = self.volume.depth(hits, origin, direction) if origin.requires_grad else hits.t
+        looks = features.shape[1] - EXTRA_CHANNELS
+        each = self.surface_features(t, origin, direction, focal_px)[:, :looks]
+        mean = each.reshape(-1, rays, looks).mean(1)
+        return features.index_put((edges.pixel,), torch.cat([mean, features[edges.pixel, looks:]], 1))
+
     @torch.no_grad()
     def _recalled(
         self,
         T_map_cam: Tensor,
-        rays_cam: Tensor,
-        glance_cam: Tensor | None,
+        glance_cam: Tensor,
         left_out: Sequence[Bool] | None,
         t: Tensor,
         origin: Tensor,
         direction: Tensor,
+        edges: Edges,
         tops: Tops | None,
     ) -> Tensor:
-        """(N, 5) as remembered frames show what rays (N, 3) meet at t (B, H, W); at silhouettes of several rays a pixel
-        the mean."""
+        """(N, 5) as remembered frames show what rays (N, 3) meet at t (N,); at silhouettes of several rays a pixel the
+        mean."""
         assert self.memory is not None
-        batch = len(t)
-        starts, ways = self.volume.rays(T_map_cam, glances(rays_cam) if glance_cam is None else glance_cam)
+        batch, rays = len(T_map_cam), self.config.memory_rays
+        starts, ways = self.volume.rays(T_map_cam, glance_cam)
         from_ = starts[:, None].expand(ways.shape)
         met = self.volume.hits(from_.reshape(-1, 3), ways.reshape(-1, 3), tops).t.reshape(*ways.shape[:2], 1)
         T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
         views = self.memory.views(T_vol_cam, from_ + met * ways, left_out)
-        of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t.flatten(), origin, direction))
-        found = torch.stack([recalled(*each) for each in zip(views, *of_view, strict=True)])
-        if min(t.shape[1:]) < 2:
-            return found.flatten(0, 1)
-        rays = rays_cam.expand(*t.shape, 3)
-        places = [silhouettes(each) for each in t.cpu().numpy()]
-        within = self._within(T_map_cam, rays, places)
-        start = starts[torch.tensor([view for view, place in enumerate(places) for _ in place[0]], dtype=torch.long)]
-        start = start[:, None].expand(within.shape)
-        ends = self.volume.hits(start.reshape(-1, 3), within.reshape(-1, 3), tops).t.reshape(within.shape[:2])
-        first = 0
-        for view, place in enumerate(places):
-            last = first + len(place[0])
-            some = (values[first:last].flatten(0, 1) for values in (ends, start, within))
-            seen = recalled(views[view], *some).reshape(-1, within.shape[1], MEMORY_CHANNELS)
-            found[view, place[0] * t.shape[2] + place[1]] = mean_recalled(seen)
-            first = last
-        return found.flatten(0, 1)
+        of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t, origin, direction))
+        found = torch.cat([recalled(*each) for each in zip(views, *of_view, strict=True)])
+        ends = edges.hits.t.reshape(edges.direction.shape[:2])
+        owner = edges.pixel // (len(t) // batch)
+        for view in range(batch):
+            mine = torch.nonzero(owner == view)[:, 0]
+            some = (values[mine, :rays].flatten(0, 1) for values in (ends, edges.origin, edges.direction))
+            found[edges.pixel[mine]] = mean_recalled(recalled(views[view], *some).reshape(-1, rays, MEMORY_CHANNELS))
+        return found
 
-    def _within(self, T_map_cam: Tensor, rays_cam: Tensor, places: list[tuple[Int64, Int64]]) -> Tensor:
-        """Directions (E, R, 3) in the volume of the rays within the pixels at these rows and columns of views."""
-        down, across = torch.gradient(rays_cam, dim=(-3, -2))
-        found = []
-        for view, (rows, columns) in enumerate(places):
-            offsets = WITHIN_PIXEL[: self.config.memory_rays]
-            some = [
-                rays_cam[view, rows, columns] + x * across[view, rows, columns] + y * down[view, rows, columns]
-                for x, y in offsets
-            ]
-            found.append(self.volume.rays(T_map_cam[view][None], torch.stack(some, 1).flatten(0, 1))[1][0])
-        return torch.cat(found).reshape(-1, self.config.memory_rays, 3)
+    def _edges(self, T_map_cam: Tensor, rays_cam: Tensor, t: Tensor, tops: Tops | None) -> Edges:
+        """What rays within the pixels at silhouettes meet, where the middle ones (B, H, W, 3) or (H, W, 3) end at t
+        (B, H, W)."""
+        rays = self.config.rays_within
+        batch, height, width = t.shape
+        places = [silhouettes(each) for each in t.cpu().numpy()] if rays else []
+        counts = [len(rows) for rows, _ in places] or [0]
+        if sum(counts) == 0:
+            nothing = t.new_zeros((0, rays, 3))
+            flat = nothing[..., 0].flatten()
+            none = march.Hits(*([flat] * len(march.Hits._fields)))
+            return Edges(torch.zeros(0, dtype=torch.long, device=t.device), nothing, nothing, none)
+        rows, columns = (torch.from_numpy(np.concatenate(each)).to(t.device) for each in zip(*places, strict=True))
+        owner = torch.repeat_interleave(torch.tensor(counts)).to(t.device)
+        middle = rays_cam.expand(batch, height, width, 3)
+        down, across = (step[owner, rows, columns] for step in torch.gradient(middle, dim=(1, 2)))
+        offset = torch.tensor(WITHIN_PIXEL[:rays], device=t.device, dtype=middle.dtype)[:, None, :, None]
+        within = middle[owner, rows, columns] + offset[:, :, 0] * across + offset[:, :, 1] * down
+        # Per view one rotation: rays of all views together, each by its own.
+        T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
+        turn = T_vol_cam[owner, :3, :3]
+        direction = (within.transpose(0, 1).to(turn.dtype) @ turn.transpose(1, 2)).float()
+        origin = T_vol_cam[owner, None, :3, 3].float().expand(direction.shape)
+        hits = self.volume.hits(origin.detach().reshape(-1, 3), direction.detach().reshape(-1, 3), tops)
+        return Edges((owner * height + rows) * width + columns, origin, direction, hits)
 
     @torch.no_grad()
     def pictures(self, T_map_cam: Tensor, camera: Camera, normalization: Normalization) -> RenderTensors:

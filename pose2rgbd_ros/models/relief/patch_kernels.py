@@ -52,16 +52,10 @@ def meet_band(volume, beams, T_grid_cam, bounds, origin, direction, start, stop,
     """
     logits, top, around = volume
     flat, top_at, around_at, shape = pointer(logits), pointer(top), pointer(around), logits.shape
-    highest, starts, shapes = beams
     ox, oy, oz = origin
     width, square = direction.shape[2], start // BEAM_PX
     for number in range(bounds.shape[2]):
-        x_low, x_high = bounds[0, square, number], bounds[1, square, number]
-        y_low, y_high = bounds[2, square, number], bounds[3, square, number]
-        east, west = between(T_grid_cam, 0, x_low, x_high, y_low, y_high)
-        south, north = between(T_grid_cam, 1, x_low, x_high, y_low, y_high)
-        down, up = between(T_grid_cam, 2, x_low, x_high, y_low, y_high)
-        clear = clear_until(highest, starts, shapes, ox, oy, oz, east, west, south, north, down, up)
+        clear = clear_square(T_grid_cam, bounds, square, number, beams, ox, oy, oz)
         for y in range(start, stop):
             for x in range(number * BEAM_PX, min((number + 1) * BEAM_PX, width)):
                 dx, dy, dz = direction[0, y, x], direction[1, y, x], direction[2, y, x]
@@ -69,6 +63,18 @@ def meet_band(volume, beams, T_grid_cam, bounds, origin, direction, start, stop,
                     flat, shape, top_at, around_at, ox, oy, oz, dx, dy, dz, clear
                 )
                 t[y, x], state[y, x], rise[y - start, x] = met, which, after - before
+
+
+@compiled
+def clear_square(T_grid_cam, bounds, row, column, beams, ox, oy, oz):
+    """Up to which t nothing is met by the rays of a square, whose `bounds` are those of :func:`meet_band`."""
+    highest, starts, shapes = beams
+    x_low, x_high = bounds[0, row, column], bounds[1, row, column]
+    y_low, y_high = bounds[2, row, column], bounds[3, row, column]
+    east, west = between(T_grid_cam, 0, x_low, x_high, y_low, y_high)
+    south, north = between(T_grid_cam, 1, x_low, x_high, y_low, y_high)
+    down, up = between(T_grid_cam, 2, x_low, x_high, y_low, y_high)
+    return clear_until(highest, starts, shapes, ox, oy, oz, east, west, south, north, down, up)
 
 
 @compiled
@@ -153,6 +159,97 @@ def confidences(rise, trust):
 
 
 @compiled
+def reading(tables, per_texel, focal_px):
+    """What :func:`surface_at` and :func:`sky_at` read of the tables: pointers and sizes, taken out of arrays once.
+
+    per_texel: one over tables.texel_m, which the caller must keep.
+    """
+    maps_unit, coarse_unit = tables.units
+    side_of, start_of, each, chart_m = tables.chart_layout
+    of_maps = pointer(tables.maps), pointer(tables.starts), pointer(tables.shapes), pointer(per_texel), len(per_texel)
+    of_charts = (
+        pointer(tables.charts), pointer(tables.chart_of), tables.chart_of.shape, pointer(side_of), pointer(start_of),
+        each, chart_m, tables.charts.shape[0] > 0,
+    )  # fmt: skip
+    across, up = _ONE / tables.coarse_step_m[0], _ONE / tables.coarse_step_m[1]
+    of_coarse = pointer(tables.coarse), tables.coarse.shape, across, up, coarse_unit
+    of_sky = pointer(tables.sky), tables.sky.shape
+    return of_maps, of_charts, of_coarse, of_sky, tables.maps.shape[1], maps_unit, _ONE / focal_px
+
+
+@compiled
+def sky_at(places, dx, dy, dz, flat, at):
+    """The features of a direction in which nothing is met, from flat[at] on: the sky's, and none of the volume's."""
+    _, _, of_coarse, of_sky, ground, _, _ = places
+    sky, sky_shape = of_sky
+    sky_features(sky, sky_shape, dx, dy, dz, flat, at)
+    for channel in range(0, of_coarse[1][3], LANES):
+        store(flat, at + ground + channel, splat8(_ZERO))
+
+
+@compiled
+def surface_at(places, t, px, py, pz, flat, at):
+    """The features of a point in metres at depth t, from flat[at] on: the ground's or a chart's, then the volume's."""
+    of_maps, of_charts, of_coarse, _, ground, maps_unit, per_focal = places
+    maps, starts, shapes, per_m, levels = of_maps
+    charts, chart_of, chart_grid, sides, chart_starts, each, chart_m, charted = of_charts
+    coarse, coarse_shape, coarse_x, coarse_z, coarse_unit = of_coarse
+    across, coarsest = coarse_shape[3], levels - 1
+    # The finest level that a pixel does not cover too many texels of, and its share (network.py).
+    pixel_m, level, share = t * per_focal, coarsest, _ONE
+    for candidate in range(coarsest):
+        share = (_NONE - pixel_m * per_m[candidate]) * _PER_FADE
+        if share > _ZERO:
+            level = candidate
+            break
+    if level == coarsest or share > _ONE:
+        share = _ONE
+    whole, share = share == _ONE, share * maps_unit
+    block = block_of(px, py, pz, chart_m, chart_grid) if charted else -1
+    code = np.int64(chart_of[block]) if block >= 0 else np.int64(-1)
+    table, other = maps, maps_unit - share
+    if code >= 0:  # the surface has a texture of its own there
+        table = charts
+        chart_u, chart_v = on_chart(code % AXES, px, py, pz, chart_m)
+        begin = code // AXES * each
+        first, c0, c1, c2, c3 = chart_cell(chart_starts, sides, begin, level, chart_u, chart_v, share)
+        below, beyond = sides[level] * ground, np.int64(0)
+        second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
+        if not whole:
+            beyond = sides[level + 1] * ground
+            second, e0, e1, e2, e3 = chart_cell(chart_starts, sides, begin, level + 1, chart_u, chart_v, other)
+    else:
+        first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
+        below, beyond = shapes[2 * level + 1] * ground, np.int64(0)
+        second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
+        if not whole:
+            beyond = shapes[2 * level + 3] * ground
+            second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, other)
+    first *= ground
+    if not whole:
+        second *= ground
+        for channel in range(0, ground, LANES):
+            fine = four(table, first + channel, ground, below, c0, c1, c2, c3)
+            rough = four(table, second + channel, ground, beyond, e0, e1, e2, e3)
+            store(flat, at + channel, fine + rough)
+    else:
+        for channel in range(0, ground, LANES):
+            store(flat, at + channel, four(table, first + channel, ground, below, c0, c1, c2, c3))
+    i, u = cell(px * coarse_x, coarse_shape[2])
+    j, v = cell(py * coarse_x, coarse_shape[1])
+    k, w = cell(pz * coarse_z, coarse_shape[0])
+    below = coarse_shape[2] * across
+    first = (k * coarse_shape[1] + j) * below + i * across
+    second = first + coarse_shape[1] * below
+    c0, c1, c2, c3 = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
+    up, down = splat8(w * coarse_unit), splat8((_ONE - w) * coarse_unit)
+    for channel in range(0, across, LANES):
+        lower = four(coarse, first + channel, across, below, c0, c1, c2, c3)
+        upper = four(coarse, second + channel, across, below, c0, c1, c2, c3)
+        store(flat, at + ground + channel, fma(down, lower, up * upper))
+
+
+@compiled
 def look_up_band(
     tables, origin, direction, t, rise, focal_px, depth_scale_m, s, features, start, stop, image, depth_m, sure
 ):
@@ -161,24 +258,16 @@ def look_up_band(
     t, rise: as :func:`meet_band` left them. Fills depth_m (H, W), NaN where nothing is met or the place was never seen,
     and sure (H, W), the confidence, where they have the pixel.
     """
-    shape, sky_shape, coarse_shape = tables.shape, tables.sky.shape, tables.coarse.shape
+    per_texel, shape = _ONE / tables.texel_m, tables.shape
+    places = reading(tables, per_texel, focal_px)
     seen, seen_bytes = pointer(tables.seen), tables.seen.shape[2]
-    maps, coarse, sky, texel_m = pointer(tables.maps), pointer(tables.coarse), pointer(tables.sky), tables.texel_m
-    starts, shapes = pointer(tables.starts), pointer(tables.shapes)
-    maps_unit, coarse_unit = tables.units
-    charts, chart_of, chart_grid = pointer(tables.charts), pointer(tables.chart_of), tables.chart_of.shape
-    side_of, start_of, each, chart_m = tables.chart_layout
-    sides, chart_starts, charted = pointer(side_of), pointer(start_of), tables.charts.shape[0] > 0
-    texels_a_m = _ONE / texel_m
-    per_m = pointer(texels_a_m)
     step_x, step_y, step_z = tables.step_m
-    per_x, per_y, per_z, per_focal = _ONE / step_x, _ONE / step_y, _ONE / step_z, _ONE / focal_px
-    coarse_x, coarse_z = _ONE / tables.coarse_step_m[0], _ONE / tables.coarse_step_m[1]
+    per_x, per_y, per_z = _ONE / step_x, _ONE / step_y, _ONE / step_z
     ox, oy, oz = origin[0] * step_x, origin[1] * step_y, origin[2] * step_z
-    ground, across = tables.maps.shape[1], coarse_shape[3]
+    looks = tables.maps.shape[1] + tables.coarse.shape[3]
     height, width = depth_m.shape
     flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
-    columns, coarsest, rows = direction.shape[2], len(texel_m) - 1, stop - start
+    columns, rows = direction.shape[2], stop - start
     per_length, far, trust = (
         np.empty((rows, columns), np.float32),
         np.empty((rows, columns), np.float32),
@@ -199,7 +288,7 @@ def look_up_band(
             line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
             for x in range(left, min(left + BEAM_PX, columns)):
                 at = line + place[x]
-                extra = at + ground + across
+                extra = at + looks
                 met = t[y, x]
                 dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
                 if per_length[row, x] == _ZERO:
@@ -208,67 +297,12 @@ def look_up_band(
                 flat[extra], flat[extra + 1], flat[extra + 2] = dx * length, dy * length, dz * length
                 depth, certain = _NAN, _ZERO
                 if np.isnan(met):
-                    sky_features(sky, sky_shape, dx, dy, dz, flat, at)
-                    for channel in range(0, across, LANES):
-                        store(flat, at + ground + channel, splat8(_ZERO))
+                    sky_at(places, dx, dy, dz, flat, at)
                     flat[extra + 3] = flat[extra + 4] = _ZERO
                 else:
                     flat[extra + 3], flat[extra + 4] = far[row, x], _ONE
                     px, py, pz = ox + met * dx, oy + met * dy, oz + met * dz
-                    # The finest level that a pixel does not cover too many texels of, and its share (network.py).
-                    pixel_m, level, share = met * per_focal, coarsest, _ONE
-                    for candidate in range(coarsest):
-                        share = (_NONE - pixel_m * per_m[candidate]) * _PER_FADE
-                        if share > _ZERO:
-                            level = candidate
-                            break
-                    if level == coarsest or share > _ONE:
-                        share = _ONE
-                    whole, share = share == _ONE, share * maps_unit
-                    block = block_of(px, py, pz, chart_m, chart_grid) if charted else -1
-                    code = np.int64(chart_of[block]) if block >= 0 else np.int64(-1)
-                    table, other = maps, maps_unit - share
-                    if code >= 0:  # the surface has a texture of its own there
-                        table = charts
-                        chart_u, chart_v = on_chart(code % AXES, px, py, pz, chart_m)
-                        begin = code // AXES * each
-                        first, c0, c1, c2, c3 = chart_cell(chart_starts, sides, begin, level, chart_u, chart_v, share)
-                        below, beyond = sides[level] * ground, np.int64(0)
-                        second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
-                        if not whole:
-                            beyond = sides[level + 1] * ground
-                            second, e0, e1, e2, e3 = chart_cell(
-                                chart_starts, sides, begin, level + 1, chart_u, chart_v, other
-                            )
-                    else:
-                        first, c0, c1, c2, c3 = map_cell(starts, shapes, per_m, level, px, py, share)
-                        below, beyond = shapes[2 * level + 1] * ground, np.int64(0)
-                        second, e0, e1, e2, e3 = first, _ZERO, _ZERO, _ZERO, _ZERO
-                        if not whole:
-                            beyond = shapes[2 * level + 3] * ground
-                            second, e0, e1, e2, e3 = map_cell(starts, shapes, per_m, level + 1, px, py, other)
-                    first *= ground
-                    if not whole:
-                        second *= ground
-                        for channel in range(0, ground, LANES):
-                            fine = four(table, first + channel, ground, below, c0, c1, c2, c3)
-                            rough = four(table, second + channel, ground, beyond, e0, e1, e2, e3)
-                            store(flat, at + channel, fine + rough)
-                    else:
-                        for channel in range(0, ground, LANES):
-                            store(flat, at + channel, four(table, first + channel, ground, below, c0, c1, c2, c3))
-                    i, u = cell(px * coarse_x, coarse_shape[2])
-                    j, v = cell(py * coarse_x, coarse_shape[1])
-                    k, w = cell(pz * coarse_z, coarse_shape[0])
-                    below = coarse_shape[2] * across
-                    first = (k * coarse_shape[1] + j) * below + i * across
-                    second = first + coarse_shape[1] * below
-                    c0, c1, c2, c3 = (_ONE - u) * (_ONE - v), u * (_ONE - v), (_ONE - u) * v, u * v
-                    up, down = splat8(w * coarse_unit), splat8((_ONE - w) * coarse_unit)
-                    for channel in range(0, across, LANES):
-                        lower = four(coarse, first + channel, across, below, c0, c1, c2, c3)
-                        upper = four(coarse, second + channel, across, below, c0, c1, c2, c3)
-                        store(flat, at + ground + channel, fma(down, lower, up * upper))
+                    surface_at(places, met, px, py, pz, flat, at)
                     i, j, k = (
                         nearest(px * per_x, shape[2]),
                         nearest(py * per_y, shape[1]),
@@ -281,47 +315,120 @@ def look_up_band(
 
 
 @compiled
-def recall_band(volume, tables, memory, T_grid_cam, rays, direction, t, size, within, s, features, start, stop, image):
-    """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
-    far apart (see network.with_recalled).
+def edge_band(
+    volume, beams, tables, T_grid_cam, rays, bounds, t, size, within, smooth, focal_px, s, features, start, stop, ends,
+    image,
+):  # fmt: skip
+    """Rows start..stop, start a multiple of BEAM_PX: at silhouettes where the rays within a pixel end, and, of the
+    first `smooth` of them if those are several, their features on average for the middle ray's (see network.Relief).
 
-    memory: a memory.View. size: rows and columns of the picture; t is known of the rows beside start..stop, too.
-    within: (R, 2) where rays go through a pixel at a silhouette.
+    bounds: as of :func:`meet_band`, of these rays as well. size: rows and columns of the picture; t is known of the
+    rows beside start..stop, too. within: (R, 2) where in a pixel rays go. Fills ends (R, H, W).
     """
     logits, top, around = volume
     solid, top_at, around_at = pointer(logits), pointer(top), pointer(around)
+    per_texel = _ONE / tables.texel_m
+    places = reading(tables, per_texel, focal_px)
+    step_x, step_y, step_z = tables.step_m
+    gx, gy, gz = np.float32(T_grid_cam[0, 3]), np.float32(T_grid_cam[1, 3]), np.float32(T_grid_cam[2, 3])
+    ox, oy, oz = gx * step_x, gy * step_y, gz * step_z
+    looks = tables.maps.shape[1] + tables.coarse.shape[3]
+    flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
+    height, width = size
+    several, share = np.empty(len(within) * looks, np.float32), splat8(_ONE / np.float32(smooth))
+    looked = pointer(several)
+    bent = np.empty((BEAM_PX, t.shape[1]), np.bool_)
+    for first in range(start, stop, BEAM_PX):
+        last = min(first + BEAM_PX, stop)
+        find_bent(t, height, width, first, last, bent)
+        for left in range(0, t.shape[1], BEAM_PX):
+            clear = -_ONE
+            for y in range(first, last):
+                line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
+                for x in range(left, min(left + BEAM_PX, t.shape[1])):
+                    if not bent[y - first, x]:
+                        continue
+                    v, u, above, below, west, east = around_pixel(y, x, height, width)
+                    if clear < _ZERO:
+                        clear = clear_square(T_grid_cam, bounds, first // BEAM_PX, left // BEAM_PX, beams, gx, gy, gz)
+                    for number in range(len(within)):
+                        dx, dy, dz = ray_within(
+                            T_grid_cam, rays, v, u, above, below, west, east, within[number, 0], within[number, 1]
+                        )
+                        met, _, _, _, _, _ = march_ray(
+                            solid, logits.shape, top_at, around_at, gx, gy, gz, dx, dy, dz, clear
+                        )
+                        ends[number, y, x] = met
+                        if number < smooth and smooth > 1:
+                            far, px, py, pz = end_of(met, ox, oy, oz, dx * step_x, dy * step_y, dz * step_z)
+                            if far:
+                                sky_at(places, px, py, pz, looked, number * looks)
+                            else:
+                                surface_at(places, met, px, py, pz, looked, number * looks)
+                    if smooth > 1:
+                        at = line + (x // s) * patch_size + (x % s) * features
+                        for channel in range(0, looks, LANES):
+                            total = load8(looked, channel)
+                            for number in range(1, smooth):
+                                total = total + load8(looked, number * looks + channel)
+                            store(flat, at + channel, total * share)
+
+
+@compiled
+def around_pixel(y, x, height, width):
+    """The pixel of the picture that one of a patch repeats, and the rows and columns beside it."""
+    v, u = min(y, height - 1), min(x, width - 1)
+    return v, u, max(v - 1, 0), min(v + 1, height - 1), max(u - 1, 0), min(u + 1, width - 1)
+
+
+@compiled
+def ray_within(T_grid_cam, rays, v, u, above, below, west, east, right, down):
+    """Direction in grid units of the ray so many pixels right of, and below, a pixel's middle."""
+    # Of a picture of one row or column there are none.
+    right, down = np.float64(right) / max(east - west, 1), np.float64(down) / max(below - above, 1)
+    x = rays[0, v, u] + right * (rays[0, v, east] - rays[0, v, west]) + down * (rays[0, below, u] - rays[0, above, u])
+    y = rays[1, v, u] + right * (rays[1, v, east] - rays[1, v, west]) + down * (rays[1, below, u] - rays[1, above, u])
+    return (
+        np.float32(T_grid_cam[0, 0] * x + T_grid_cam[0, 1] * y + T_grid_cam[0, 2]),
+        np.float32(T_grid_cam[1, 0] * x + T_grid_cam[1, 1] * y + T_grid_cam[1, 2]),
+        np.float32(T_grid_cam[2, 0] * x + T_grid_cam[2, 1] * y + T_grid_cam[2, 2]),
+    )
+
+
+@compiled
+def recall_band(tables, memory, T_grid_cam, rays, direction, t, ends, size, within, s, features, start, stop, image):
+    """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
+    far apart (see network.with_recalled).
+
+    memory: a memory.View. ends, size, within: see :func:`edge_band`, which was there before.
+    """
     values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
     count, high, wide = memory.rgb.shape[:3]
     fx, fy, cx, cy = memory.k
     step_x, step_y, step_z = tables.step_m
-    gx, gy, gz = np.float32(T_grid_cam[0, 3]), np.float32(T_grid_cam[1, 3]), np.float32(T_grid_cam[2, 3])
-    ox, oy, oz = gx * step_x, gy * step_y, gz * step_z
+    ox, oy, oz = (
+        np.float32(T_grid_cam[0, 3]) * step_x,
+        np.float32(T_grid_cam[1, 3]) * step_y,
+        np.float32(T_grid_cam[2, 3]) * step_z,
+    )
     ground, before = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + _EXTRA
     flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
     height, width = size
+    bent = np.empty((stop - start, direction.shape[2]), np.bool_)
+    find_bent(t, height, width, start, stop, bent)
     for left in range(0, direction.shape[2], BEAM_PX):
         for y in range(start, stop):
             line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
             for x in range(left, min(left + BEAM_PX, direction.shape[2])):
                 at = line + (x // s) * patch_size + (x % s) * features
-                v, u = min(y, height - 1), min(x, width - 1)
-                above, below, west, east = max(v - 1, 0), min(v + 1, height - 1), max(u - 1, 0), min(u + 1, width - 1)
                 r = g = b = sure = apart = _ZERO
-                if min(height, width) > 1 and is_bent(t[v, u], t[v, west], t[v, east], t[above, u], t[below, u]):
-                    across, down = np.float64(1) / (east - west), np.float64(1) / (below - above)
-                    across_x, across_y = rays[0, v, east] - rays[0, v, west], rays[1, v, east] - rays[1, v, west]
-                    down_x, down_y = rays[0, below, u] - rays[0, above, u], rays[1, below, u] - rays[1, above, u]
+                if len(within) > 0 and bent[y - start, x]:
+                    v, u, above, below, west, east = around_pixel(y, x, height, width)
                     for number in range(len(within)):
-                        a, c = within[number, 0] * across, within[number, 1] * down
-                        ray_x = rays[0, v, u] + a * across_x + c * down_x
-                        ray_y = rays[1, v, u] + a * across_y + c * down_y
-                        dx = np.float32(T_grid_cam[0, 0] * ray_x + T_grid_cam[0, 1] * ray_y + T_grid_cam[0, 2])
-                        dy = np.float32(T_grid_cam[1, 0] * ray_x + T_grid_cam[1, 1] * ray_y + T_grid_cam[1, 2])
-                        dz = np.float32(T_grid_cam[2, 0] * ray_x + T_grid_cam[2, 1] * ray_y + T_grid_cam[2, 2])
-                        met, _, _, _, _, _ = march_ray(
-                            solid, logits.shape, top_at, around_at, gx, gy, gz, dx, dy, dz, _ZERO
+                        dx, dy, dz = ray_within(
+                            T_grid_cam, rays, v, u, above, below, west, east, within[number, 0], within[number, 1]
                         )
-                        far, px, py, pz = end_of(met, ox, oy, oz, dx * step_x, dy * step_y, dz * step_z)
+                        far, px, py, pz = end_of(ends[number, y, x], ox, oy, oz, dx * step_x, dy * step_y, dz * step_z)
                         red, green, blue, say, square = recall_pixel(
                             values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
                             memory.per_apart, far, px, py, pz, ox, oy, oz,
@@ -347,18 +454,24 @@ def recall_band(volume, tables, memory, T_grid_cam, rays, direction, t, size, wi
 
 
 @compiled
-def is_bent(here, west, east, above, below):
-    """Whether a pixel of depth `here` is a silhouette, by its neighbours' (see memory.silhouettes)."""
-    near = nearness(here)
-    across = abs(near + near - nearness(west) - nearness(east))
-    down = abs(near + near - nearness(above) - nearness(below))
-    return max(across, down) > BENT * near
-
-
-@compiled
-def nearness(t):
-    """Inverse depth, 0 of what nothing is met at."""
-    return _ZERO if np.isnan(t) else _ONE / t
+def find_bent(t, height, width, start, stop, bent):
+    """Whether pixels of rows start..stop are silhouettes (see memory.silhouettes), into bent (rows, W); of t (H, W) the
+    picture is height x width pixels, beyond which the last ones are repeated."""
+    near = np.empty((3, t.shape[1] + 2), np.float32)  # inverse depth of the row above, this one, and that below
+    for y in range(start, stop):
+        v = min(y, height - 1)
+        for row, at in enumerate((max(v - 1, 0), v, min(v + 1, height - 1))):
+            for x in range(width):
+                inverse = _ONE / t[at, x]
+                near[row, x + 1] = _ZERO if np.isnan(inverse) else inverse
+            near[row, 0] = near[row, 1]
+            near[row, width + 1] = near[row, width]
+        for x in range(width):
+            twice = near[1, x + 1] + near[1, x + 1]
+            across, down = abs(twice - near[1, x] - near[1, x + 2]), abs(twice - near[0, x + 1] - near[2, x + 1])
+            bent[y - start, x] = max(across, down) > BENT * near[1, x + 1]
+        for x in range(width, t.shape[1]):
+            bent[y - start, x] = bent[y - start, width - 1]
 
 
 @compiled

@@ -18,7 +18,7 @@ from pose2rgbd_ros.geometry.arrays import Bool, Float32, Float64, Int64, UInt8, 
 from pose2rgbd_ros.geometry.camera import Camera, resample, resample_map
 from pose2rgbd_ros.geometry.depth import sample_depth
 from pose2rgbd_ros.models.backends import HAS_NUMBA, WHY_NO_NUMBA
-from pose2rgbd_ros.models.relief.config import MB, STORED_BYTES, ReliefConfig, ReliefSettings
+from pose2rgbd_ros.models.relief.config import EDGE_RAYS, MB, STORED_BYTES, ReliefConfig, ReliefSettings
 from pose2rgbd_ros.models.relief.memory import as_jpegs
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.models.relief.surface import SurfaceDepth
@@ -29,7 +29,7 @@ from pose2rgbd_ros.training.data import TrainingData
 logger = logging.getLogger(__name__)
 
 LEAST_MB = 32.0  # a small place may remember more than it takes itself
-VIEWS, RAYS = {"thin": 4, "full": 10}, {"thin": 2, "full": 4}
+VIEWS = {"thin": 4, "full": 10}
 UNUSABLE, FIRST_STEP, LAST_STEP = 1, 2, 65535  # steps of depth: of a pixel the lens never filled; nearest; farthest
 FARTHEST = 20.0  # times the median depth: what is farther is as far
 VIEWS_AT_ONCE = 16
@@ -106,7 +106,7 @@ def with_memory(network: ReliefConfig, chosen: ReliefSettings, kept: Remembered,
         network,
         memory_frames=len(kept.frames),
         memory_views=VIEWS[chosen.memory],
-        memory_rays=RAYS[chosen.memory],
+        memory_rays=EDGE_RAYS[chosen.memory],
         memory_width=kept.camera.width,
         memory_height=kept.camera.height,
         memory_shift=kept.shift,

@@ -89,7 +89,7 @@ def depth_error(model: torch.nn.Module, data: TrainingData) -> float:
     truth = torch.from_numpy(data.depth(frames))
     known = torch.isfinite(truth)
     answered = known & torch.isfinite(shown.depth)
-    assert answered.sum() > 0.9 * known.sum()
+    assert answered.sum() > 0.85 * known.sum()
     return float((shown.depth - truth)[answered].abs().mean())
 
 

@@ -245,7 +245,9 @@ def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
 
 def test_an_architecture_without_a_memory_is_as_before() -> None:
     names = {
-        field.name for field in dataclasses.fields(ReliefConfig) if not field.name.startswith(("memory", "charts"))
+        field.name
+        for field in dataclasses.fields(ReliefConfig)
+        if not field.name.startswith(("memory", "charts", "edge_rays"))
     }
     assert set(ReliefConfig().architecture()) == names
     assert architecture_of(remembering_relief(0))["memory_frames"] == 9
