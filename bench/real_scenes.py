@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--depth", choices=("recorded", "pictures"), default="recorded", help="what relief learns from")
-    parser.add_argument("--exposure", action="store_true", help="relief learns each frame's exposure")
+    parser.add_argument("--exposure", choices=("auto", "none", "learn"), default="auto", help="of relief")
     parser.add_argument("--refine-poses", action="store_true", help="relief corrects the training poses")
     args = parser.parse_args()
     if args.data is None:
@@ -200,7 +200,8 @@ def main() -> None:
             if not dataset.exists():
                 make(args.data / folder, dataset, points)
         print(f"{scene}: {args.out}", flush=True)
-        name = f"runs/{scene}-{args.depth}{'-exposure' * args.exposure}{'-refined' * args.refine_poses}-{args.seed}"
+        light = "" if args.exposure == "auto" else f"-exposure-{args.exposure}"
+        name = f"runs/{scene}-{args.depth}{light}{'-refined' * args.refine_poses}-{args.seed}"
         counts, table = measure_models(*datasets, args.out / name, args.minutes, args.size, args.seed, relief)
         lines += ["", f"**{scene}**: {counts}", "", table.markdown()]
     print("\n".join(lines))

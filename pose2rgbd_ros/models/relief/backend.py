@@ -31,6 +31,7 @@ from pose2rgbd_ros.models.relief.config import (
     TiledReliefConfig,
 )
 from pose2rgbd_ros.models.relief.kernels import highest_layers, march_rays
+from pose2rgbd_ros.models.relief.light import light_at
 from pose2rgbd_ros.models.relief.memory import WITHIN_PIXEL, View, glance_at, no_view, photographs
 from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, edge_band, recall_band, see_band
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
@@ -260,6 +261,8 @@ class ReliefBackend:
         self._beams = pyramid(tables.top)
         self._layers = shader_layers(config, state)
         self._memory = photographs(config, state) if config.memory_frames else None
+        light = [state[f"light.{name}"] if config.light_frames else () for name in ("frames", "views")]
+        self._light = _float32(light[0]), _float32(light[1])
         self._scratch = [scratch(self._layers) for _ in range(self._threads)]
         self._frames: dict[Camera, Frame] = {}
         self._lock = threading.Lock()  # one set of buffers
@@ -295,6 +298,7 @@ class ReliefBackend:
         features += 0 if self._memory is None else MEMORY_CHANNELS
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
         memory = self._looked_up(T_vol_cam, T_grid_cam, frame)
+        light = light_at(*self._light, T_vol_cam, config.depth_scale_m)
         met = frame.direction, frame.state, frame.t
         within = WITHIN[: config.rays_within if min(frame.shape) > 1 else 0]
         ends = frame.ends(len(within))
@@ -323,7 +327,9 @@ class ReliefBackend:
         def finish(start: int, stop: int, thread: int) -> None:
             shade(2, start, stop, thread)
             rows = start * TILE * s, stop * TILE * s
-            compose_band(images[0], images[3], ground, recalled, *units, s, features, *rows, frame.depth_m, rgb, depth)
+            compose_band(
+                images[0], images[3], ground, recalled, light, *units, s, features, *rows, frame.depth_m, rgb, depth
+            )
 
         before = [see, *([smooth] if len(within) else []), *([remember] if self._memory is not None else [])]
         self._run([*before, partial(shade, 0), partial(shade, 1), finish], frame.strips)

@@ -365,7 +365,11 @@ class ReliefSettings:
     ground_m: float | None = setting(
         None, "height of the ground, where the pictures give the geometry (and the ground, too)"
     )
-    exposure: bool = setting(False, "learn how light differed from frame to frame; rendered is the average light")
+    exposure: Literal["auto", "none", "learn"] = setting(
+        "auto",
+        "learn: how light differed from frame to frame, and show views in the light of the frames near them; none: the "
+        "average; auto: learn, where the light of frames differs by more than 4 %",
+    )
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
     charts: Literal["auto", "none", "steep", "all"] = setting(
@@ -447,6 +451,7 @@ class ReliefConfig:
     depth_scale_m: float = setting(50.0, "typical depth, for the shader's inputs", ge=1e-6)
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
     charts: int = setting(0, "feature textures along what does not face up", ge=0)
+    light_frames: int = setting(0, "training frames whose light is known", ge=0)
     edge_rays: int = setting(1, "rays through a pixel at a silhouette, whose features are averaged", ge=1, le=4)
     memory_frames: int = setting(0, "training frames that are remembered", ge=0)
     memory_views: int = setting(8, "of which so many are looked up for a picture", ge=1, le=MOST_VIEWS)
@@ -464,9 +469,10 @@ class ReliefConfig:
         object.__setattr__(self, "quat_xyzw", tuple(float(value) for value in self.quat_xyzw))
 
     def architecture(self) -> dict[str, Any]:
-        """What a checkpoint says of it: without a memory or charts no word of them, as those before there were any."""
-        absent = [name for name, there in (("memory", self.memory_frames), ("charts", self.charts)) if not there]
-        absent += ["edge_rays"] if self.edge_rays == 1 else []
+        """What a checkpoint says of it: of parts that it has not no word, as those before there were any."""
+        parts = {"memory": self.memory_frames, "charts": self.charts, "light": self.light_frames}
+        parts["edge_rays"] = self.edge_rays - 1
+        absent = [name for name, there in parts.items() if not there]
         return {name: value for name, value in vars(self).items() if not name.startswith(tuple(absent))}
 
     @property
@@ -540,6 +546,8 @@ class ReliefConfig:
         for layer, (before, after) in enumerate(itertools.pairwise(self.shader_widths())):
             name = f"shader.layers.{2 * layer}"  # activations between
             shapes |= {f"{name}.weight": (after, before, 3, 3), f"{name}.bias": (after,)}
+        if self.light_frames:
+            shapes |= {"light.frames": (self.light_frames, 2, 3), "light.views": (self.light_frames, 6)}
         return shapes | self.memory_shapes()
 
     def shader_widths(self) -> tuple[int, int, int, int]:

@@ -48,8 +48,16 @@ logger = logging.getLogger(__name__)
 
 # Light that changes from frame to frame, learnt beside the place: an auto-exposed camera would smear it over the maps.
 #
-# The corrections belong to training frames. They are centred, so that the place keeps the average light and a picture
-# is rendered without any; they never reach the checkpoint.
+# The corrections belong to training frames. They are centred, so that the place keeps the average light. What
+# neighbours tell of one another's light is kept in the checkpoint (light.py).
+#
+# The pull is towards where they begin: what all frames of a stretch have in common, hardly a step tells.
+
+
+WORTH_EXPOSURE = 0.04  # standard deviation of gains from which "auto" learns them; of even light a start makes 0.02
+TO_DEVIATION = 1.4826  # of a median deviation
+# With a memory they begin at so much of that: frames looked up for a view bring the light of its surroundings along.
+BESIDE_MEMORY = 0.5
 
 
 class Exposures(nn.Module):
@@ -58,12 +66,14 @@ class Exposures(nn.Module):
     Args:
         frames: of the dataset.
         train: (T,) those of them that train.
-        strength: weight of the pull towards "no correction"; a gain of 10 % and an offset of 0.1 count alike.
+        strength: weight of the pull towards where they begin; a gain of 10 % and an offset of 0.1 count alike.
     """
 
     def __init__(self, frames: int, train: np.ndarray, strength: float = 0.01) -> None:
         super().__init__()
         self.residual = nn.Parameter(torch.zeros(frames, 2, 3))  # (log gain, offset) per channel
+        self.register_buffer("begin", torch.zeros(frames, 2, 3))  # where they were as the training began
+        self.begin: Tensor
         self.register_buffer("_train", torch.from_numpy(np.asarray(train, np.int64)), persistent=False)
         self._train: Tensor
         self._strength = strength
@@ -85,6 +95,23 @@ class Exposures(nn.Module):
         ratio = (sums[0] + 1e-3) / (sums[1] + 1e-3)
         frames = torch.from_numpy(np.asarray(indices, np.int64))
         self.residual[frames, 0] = ratio.log().clamp(-1.0, 1.0).to(self.residual)
+        self.begin[frames] = self.residual[frames]
+
+    @torch.no_grad()
+    def differ(self) -> bool:
+        """Whether the training frames' gains are farther apart than what a first guess of a place makes of them."""
+        log_gain = self.residual[self._train, 0].mean(1)
+        return bool((log_gain - log_gain.median()).abs().median() > WORTH_EXPOSURE / TO_DEVIATION)
+
+    @torch.no_grad()
+    def begin_at(self, share: float) -> None:
+        """Begin with a share of what :meth:`start` found."""
+        self.residual.mul_(share)
+        self.begin.mul_(share)
+
+    def light(self, indices: np.ndarray) -> Tensor:
+        """(B, 2, 3) of the frames `indices` (B,): logarithm of the gain, and offset."""
+        return self._centred(indices).detach()
 
     def gain_and_offset(self, indices: np.ndarray) -> Tensor:
         """(B, 2, 3) of the frames `indices` (B,)."""
@@ -92,8 +119,10 @@ class Exposures(nn.Module):
         return torch.stack([log_gain.exp(), offset], 1)
 
     def penalty(self, indices: np.ndarray) -> Tensor:
-        """To be added to the loss: mean square of the corrections of these frames, weighed."""
-        return self._strength * self._centred(indices).square().mean()
+        """To be added to the loss: mean square of how far these frames' corrections went, weighed."""
+        begin = self.begin[torch.from_numpy(np.asarray(indices, np.int64)).to(self.begin.device)]
+        gone = self._centred(indices) - (begin - self.begin[self._train].mean(dim=0))
+        return self._strength * gone.square().mean()
 
     @torch.no_grad()
     def spread(self) -> dict[str, float]:
@@ -266,6 +295,11 @@ CORRECT_EVERY = 20  # steps
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
 
 
+def _may_learn_exposure(chosen: ReliefSettings) -> bool:
+    """Whether each frame's light is learnt, or, by itself, where frames have something to be compared with."""
+    return chosen.exposure == "learn" or (chosen.exposure == "auto" and chosen.start and not in_several_processes())
+
+
 class ReliefLearner(Learner):
     """Loss on colour, on depth, and slice-wise on occupancy along the rays (the paper's slices, in the world)."""
 
@@ -289,13 +323,21 @@ class ReliefLearner(Learner):
         chosen, train = self._settings, data.split.train
         self._depth, self.model, self._memory = depth, model, memory
         frames = len(data.dataset)
-        self.exposures = Exposures(frames, train) if chosen.exposure else None
+        self.exposures = Exposures(frames, train) if _may_learn_exposure(chosen) else None
         self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
         camera = data.cache.camera
         self._focal_px = camera.focal_px
         self._rays = torch.from_numpy(camera.rays()).float().to(device)
         if self.exposures is not None and chosen.start:
             self._start_exposures(self.exposures)
+        if chosen.exposure == "auto" and self.exposures is not None and not self.exposures.differ():
+            self.exposures = None
+        if self.exposures is not None:
+            self.model.take_light(data.T_map_cam[train])
+            if self._memory is not None:
+                self.exposures.begin_at(BESIDE_MEMORY)
+                self._correct_memory()
+            self._tell_light(self.exposures)
         # How many steps were made: the random choices of each depend on it alone, so a resumed run repeats them.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
@@ -374,17 +416,26 @@ class ReliefLearner(Learner):
             shown = self.model(T_map_cam, self._rays[::step, ::step].cpu(), self._focal_px)
             recorded = self._data.truth(chunk)[0][..., ::step, ::step]
             met = torch.isfinite(shown.depth)[:, None]
-            exposures.start(chunk, torch.where(met, shown.rgb, 0.0), recorded)
+            colour = shown.rgb if shown.direct is None else shown.direct  # a memory shows the frame itself
+            exposures.start(chunk, torch.where(met, colour, 0.0), recorded)
         self.model.train()
+
+    def _tell_light(self, exposures: Exposures) -> None:
+        """A view is shown in the light that was learnt of the frames near it so far."""
+        assert self.model.light is not None
+        self.model.light.keep(exposures.light(self._data.split.train))
 
     def after_step(self) -> None:
         self.steps += 1
         rate = self._rate * (PATCHES_FACTOR if self._rays.shape[0] > self._settings.crop else 1.0)
         of_maps, of_logits = MAPS_FACTOR * rate, LOGITS_FACTOR * rate
         self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps, "charts": of_maps})
-        corrected = self.exposures is not None or self.corrections is not None
-        if self._memory is not None and corrected and int(self.steps) % CORRECT_EVERY == 0:
+        if int(self.steps) % CORRECT_EVERY:
+            return
+        if self._memory is not None and (self.exposures is not None or self.corrections is not None):
             self._correct_memory()
+        if self.exposures is not None:
+            self._tell_light(self.exposures)
 
     def _patches(self, indices: np.ndarray, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Colour (B, 3, S, S) in 0..1, depth (B, S, S) and rays (B, S, S, 3) of a random window of each frame."""
@@ -488,9 +539,11 @@ class TiledReliefLearner(Learner):
         """UserError where more is asked for than tiles can learn."""
         super().__init__()
         require_one_process("--tiles")
-        for option, wanted in (("exposure", config.relief.exposure), ("refine-poses", config.relief.refine_poses)):
+        learnt = config.relief.exposure == "learn"
+        for option, wanted in (("exposure", learnt), ("refine-poses", config.relief.refine_poses)):
             if wanted:
                 raise UserError(f"--{option} is for one volume; leave it out, or use --tiles 1")
+        config = dataclasses.replace(config, relief=dataclasses.replace(config.relief, exposure="none"))
         self.model = TiledRelief(network)
         self._learner = partial(ReliefLearner, config, recipe, data, device, depth)
         self._seed, self._train = config.seed, data.split.train
@@ -641,7 +694,7 @@ class _Frames:
 def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.device) -> Learner:
     """A relief of the whole place, or of tiles where one would be too large."""
     chosen = config.relief
-    for option, wanted in (("exposure", chosen.exposure), ("refine-poses", chosen.refine_poses)):
+    for option, wanted in (("exposure", chosen.exposure == "learn"), ("refine-poses", chosen.refine_poses)):
         if wanted:
             require_one_process(f"--{option}")
     depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)

@@ -14,6 +14,7 @@ marked as seen, and unknown elsewhere; tables that move only where they were loo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -43,6 +44,7 @@ from pose2rgbd_ros.models.relief.config import (
     chart_texels,
 )
 from pose2rgbd_ros.models.relief.kernels import Tops, highest_layers, march_fast
+from pose2rgbd_ros.models.relief.light import light_at, neighbours_tell, viewpoints
 from pose2rgbd_ros.models.relief.lookup import bilinear, chart_codes, lookup, sample_charts, sample_grid, sample_maps
 from pose2rgbd_ros.models.relief.memory import (
     TINY,
@@ -363,6 +365,33 @@ def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor) -> Tensor
     return torch.from_numpy(found).to(t.device)
 
 
+class Light(nn.Module):
+    """What light training frames were in (light.py); it is learnt beside the network, which shows the average light."""
+
+    frames: Tensor
+    views: Tensor
+
+    def __init__(self, config: ReliefConfig) -> None:
+        super().__init__()
+        self._scale_m = config.depth_scale_m
+        self.register_buffer("frames", torch.zeros(config.light_frames, 2, 3))
+        self.register_buffer("views", torch.zeros(config.light_frames, 6))
+
+    @torch.no_grad()
+    def keep(self, light: Tensor) -> None:
+        """Take the logarithms of gains and the offsets (T, 2, 3) of frames, so far as their neighbours tell them."""
+        frames, views = light.cpu().numpy(), self.views.cpu().numpy()
+        self.frames.copy_(light * neighbours_tell(frames, views, self._scale_m))
+
+    @torch.no_grad()
+    def forward(self, rgb: Tensor, T_vol_cam: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in the light of the frames near the poses (B, 4, 4)."""
+        frames, views = (values.cpu().numpy() for values in (self.frames, self.views))
+        light = np.stack([light_at(frames, views, T, self._scale_m) for T in T_vol_cam.cpu().numpy()])
+        factor, summand = torch.from_numpy(light).to(rgb).unbind(1)
+        return rgb * factor[..., None, None] + summand[..., None, None]
+
+
 # Pixels of one pass on a CPU, 16 views of 128 x 128: indices, weights and features take more than 500 bytes each.
 PIXELS_AT_ONCE = 1 << 18
 
@@ -408,6 +437,14 @@ class Relief(nn.Module):
         self.features = Features(config)
         self.shader = Shader(config)
         self.memory = Memory(config) if config.memory_frames else None
+        self.light = Light(config) if config.light_frames else None
+
+    def take_light(self, T_map_cam: Float64) -> None:
+        """From now on know the light of frames at poses (T, 4, 4): that of the place, until :class:`Light` is told."""
+        self.config = dataclasses.replace(self.config, light_frames=len(T_map_cam))
+        self.light = Light(self.config).to(self.volume.logits.device)
+        views = viewpoints(se3.inverse(self.config.T_map_vol) @ T_map_cam)
+        self.light.views.copy_(torch.from_numpy(views))
 
     @property
     def stored_as_half(self) -> frozenset[str]:
@@ -546,7 +583,11 @@ class Relief(nn.Module):
         return RenderTensors(*map(_joined, zip(*parts, strict=True)))
 
     def _pictures(self, T_map_cam: Tensor, rays: Tensor, focal_px: float) -> RenderTensors:
-        return self.shown(self(T_map_cam, rays, focal_px))
+        made: ReliefOutput = self(T_map_cam, rays, focal_px)
+        if self.light is not None:
+            T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
+            made = made._replace(rgb=self.light(made.rgb, T_vol_cam))
+        return self.shown(made)
 
     def shown(self, made: ReliefOutput) -> RenderTensors:
         """The pictures of a rendering made without gradients, with what is known of each pixel."""

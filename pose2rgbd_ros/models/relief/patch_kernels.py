@@ -527,11 +527,13 @@ def sky_features(sky, shape, dx, dy, dz, flat, at):
 
 
 @compiled
-def compose_band(image, residual, ground, recalled, metres, unit_m, s, features, start, stop, depth_m, rgb, depth):
+def compose_band(
+    image, residual, ground, recalled, light, metres, unit_m, s, features, start, stop, depth_m, rgb, depth
+):
     """Rows start..stop of the finished images from the shader's answer (h, w, 4 s s or more): as `compose_rows`.
 
     recalled: where among a pixel's features the remembered colour begins; 0: there is none, else the answer has five
-    numbers a pixel.
+    numbers a pixel. light (2, 3): factor and summand of the colours.
     """
     height, width = depth_m.shape
     patches, answers, each = residual.shape[1], residual.shape[2], 5 if recalled > 0 else 4
@@ -551,6 +553,7 @@ def compose_band(image, residual, ground, recalled, metres, unit_m, s, features,
                         value = _HALF + flat[at + channel] + flat[at + ground + channel] + answer[add + channel]
                         if recalled > 0:
                             value += trust * flat[at + recalled + channel]
+                        value = value * light[0, channel] + light[1, channel]
                         level = np.rint(min(max(value * _WHITE, _ZERO), _WHITE))
                         rgb[y, x, channel] = np.uint8(np.int32(level))
                 if len(depth):

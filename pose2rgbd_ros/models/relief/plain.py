@@ -66,14 +66,14 @@ class PlainReliefBackend:
     name = "plain"
 
     def __init__(self, config: ReliefConfig, state: Mapping[str, Any], threads: int | None = None) -> None:
-        """`state`: as :func:`relief_tables` takes it, of a relief without a memory, charts or rays at edges.
+        """`state`: as :func:`relief_tables` takes it, of a relief without a memory, charts, light or rays at edges.
 
         UserError when numba, onnx or ONNX Runtime is missing.
         """
-        if config.memory_frames or config.charts or config.edge_rays > 1:
+        if config.memory_frames or config.charts or config.light_frames or config.edge_rays > 1:
             raise UserError(
-                "the plain order of things knows no memory, charts or rays at edges; train with --memory none "
-                "--charts none --edge-rays 1"
+                "the plain order of things knows no memory, charts, light or rays at edges; train with --memory none "
+                "--charts none --exposure none --edge-rays 1"
             )
         if not backends.HAS_NUMBA:
             raise UserError(f"{backends.WHY_NO_NUMBA}; install numba")

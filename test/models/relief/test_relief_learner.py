@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def depth_error(model: torch.nn.Module, data: TrainingData) -> float:
 def test_interrupted_and_resumed_equals_uninterrupted(
     flight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = ReliefSettings(crop=16, exposure=True, refine_poses=True)
+    everything = ReliefSettings(crop=16, exposure="learn", refine_poses=True)
     config = tiny(everything, epochs=3, validate_every=1, ema_decay=0.8)
     whole = train(flight, tmp_path / "whole", config)
     steps = 0
@@ -135,11 +136,11 @@ def test_a_running_average_takes_marks_as_they_are() -> None:
     torch.testing.assert_close(average.module.weight, weight + 0.1)
 
 
-@pytest.mark.parametrize("part", ["exposure", "refine_poses"])
+@pytest.mark.parametrize("part", [{"exposure": "learn"}, {"refine_poses": True}])
 def test_what_is_learnt_beside_the_network_is_refused_on_several_processes(
-    flight: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    flight: Path, monkeypatch: pytest.MonkeyPatch, part: dict[str, Any]
 ) -> None:
-    config = tiny(ReliefSettings(**{part: True}))  # type: ignore[arg-type]
+    config = tiny(ReliefSettings(**part))
     data = open_training_data(flight, config)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="one process"):

@@ -247,7 +247,7 @@ def test_an_architecture_without_a_memory_is_as_before() -> None:
     names = {
         field.name
         for field in dataclasses.fields(ReliefConfig)
-        if not field.name.startswith(("memory", "charts", "edge_rays"))
+        if not field.name.startswith(("memory", "charts", "light", "edge_rays"))
     }
     assert set(ReliefConfig().architecture()) == names
     assert architecture_of(remembering_relief(0))["memory_frames"] == 9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,9 +89,9 @@ def test_only_the_tile_whose_turn_it_is_learns(flight: Path) -> None:
     assert learner.schedule_share(learner._ends[0] + 1e-6) < 0.01  # the second tile's schedule begins anew
 
 
-@pytest.mark.parametrize("part", ["exposure", "refine_poses"])
-def test_what_is_one_for_all_tiles_is_refused(flight: Path, part: str) -> None:
-    config = tiny(relief={part: True})
+@pytest.mark.parametrize("part", [{"exposure": "learn"}, {"refine_poses": True}])
+def test_what_is_one_for_all_tiles_is_refused(flight: Path, part: dict[str, Any]) -> None:
+    config = tiny(relief=part)
     with pytest.raises(UserError, match=r"is for one volume; .* --tiles 1"):
         make_learner(config, resolve_recipe(config), open_training_data(flight, config))
 
