@@ -156,7 +156,7 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 
 
     With a `margin` the frames are resized to ``size + 2 * margin``, and the middle of them is what the cache shows.
 
-    Colour is averaged (INTER_AREA), depth is what the middle of a pixel shows (:func:`resize_depth`). "square" resizes
+    Colour is averaged (INTER_AREA), depth is what the middle of a pixel shows (`resize_depth`). "square" resizes
     the whole image, so that fx and fy differ (the paper's way); "crop" takes the largest centred square first. It is
     kept in `.cache` inside the dataset, or in the user's cache folder where the dataset cannot be written. Several
     processes may call this at once: one builds, the others wait.
