@@ -329,7 +329,7 @@ def sample_depth(depth: Float32, x: AnyArray, y: AnyArray) -> Float32:
     pixel = np.where(chosen, weight + 1e-4 * near / np.maximum(most, 1e-12), -1).argmax(0)[None]
     one = np.take_along_axis(four, pixel, 0)[0]
     blended = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-    found = np.where(most - least <= ONE_SURFACE * most, blended, one)
+    found = np.where((most - least <= ONE_SURFACE * most) & (most > least), blended, one)
     nearest = np.take_along_axis(four, (2 * (down >= 0.5) + (across >= 0.5))[None], 0)[0]
     found = np.where((total < 0.5 - 1e-4) | (weight.max(0) > 1 - 1e-6), nearest, found)
     return np.where(outside, np.nan, found).astype(np.float32)
