@@ -121,7 +121,8 @@ class Dataset:
 
 
 Fit = Literal["square", "crop"]
-FORMAT_VERSION = 2
+FORMAT_VERSION = 1
+RESIZED = 2  # how frames get their size: other caches are made anew
 _QUIET_FRAMES = 200  # fewer are done before a progress bar could be read
 _THREADS = 8
 _RGB, _DEPTH = "rgb.u8", "depth.f32"
@@ -178,7 +179,7 @@ def frame_cache(dataset: Dataset, size: int, fit: Fit = "square", margin: int = 
     def fill(arrays: dict[str, Any]) -> None:
         _fill(dataset, size, window, arrays)
 
-    maps = frame_maps(cache_root(dataset), f"{fit}-{size}", state(dataset), shapes, fill)
+    maps = frame_maps(cache_root(dataset), f"{fit}-{size}", f"{state(dataset)}-{RESIZED}", shapes, fill)
     return FrameCache(maps[_RGB], maps.get(_DEPTH), camera)
 
 

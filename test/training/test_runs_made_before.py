@@ -1,4 +1,5 @@
-"""A dataset and runs made before the families had settings of their own open, render and go on as they did then.
+"""A dataset and runs made before the families had settings of their own open and render as they did then, and those
+without depth go on.
 
 test/data/made_by_b1f4223 was made by the code of that commit: half a loop over the block world in 10 frames of 48 x 40
 (the fixture `flight_dataset`), and a run of one epoch of each family that a processor trains, on the settings in its
@@ -35,6 +36,7 @@ OWN = {
     "--box.layer-m 12 --box.feature-m 12",
     "posenet": "--width 0.03125 --blocks 3 --crop centre --fit crop",
 }
+WITH_DEPTH = ("base", "relief")
 
 
 def test_the_dataset_opens() -> None:
@@ -70,7 +72,23 @@ def _tuples(architecture: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in architecture.items() if isinstance(value, tuple)}
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", WITH_DEPTH)
+def test_a_run_on_depth_of_another_size_says_that_its_frames_changed(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its depth was resized otherwise (docs/decisions/0031-depth-at-another-size.md): no weights are overwritten."""
+    run, dataset = tmp_path / "run", tmp_path / "dataset"
+    shutil.copytree(MADE / name, run)
+    shutil.copytree(MADE / "dataset", dataset)
+    before = {file: file.read_bytes() for file in run.glob("*/*") if file.is_file()}
+    line = ["train", name, str(dataset), "--out", str(run), "--resume", "--epochs", "2", *COMMON]
+    assert main([*line, *OWN[name].split()]) == 2
+    told = capsys.readouterr().err
+    assert "are not those" in told or "was started with" in told  # relief's light was a flag, too
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize("name", sorted(set(OWN) - set(WITH_DEPTH)))
 def test_a_run_goes_on_as_it_did(name: str, tmp_path: Path) -> None:
     run, dataset = tmp_path / "run", tmp_path / "dataset"
     shutil.copytree(MADE / name, run)
