@@ -562,8 +562,8 @@ class Relief(nn.Module):
         owner = torch.repeat_interleave(torch.tensor(counts)).to(t.device)
         middle = rays_cam.expand(batch, height, width, 3)
         down, across = (step[owner, rows, columns] for step in torch.gradient(middle, dim=(1, 2)))
-        offset = torch.tensor(WITHIN_PIXEL[:rays], device=t.device, dtype=middle.dtype)[:, None, :, None]
-        within = middle[owner, rows, columns] + offset[:, :, 0] * across + offset[:, :, 1] * down
+        right, lower = torch.tensor(WITHIN_PIXEL[:rays], device=t.device, dtype=middle.dtype).T[..., None, None]
+        within = middle[owner, rows, columns] + right * across + lower * down
         # Per view one rotation: rays of all views together, each by its own.
         T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
         turn = T_vol_cam[owner, :3, :3]
