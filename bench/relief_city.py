@@ -4,6 +4,7 @@ one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 from pose2rgbd_ros.dataset.normalization import Normalization
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings
+from pose2rgbd_ros.models.relief.config import EDGE_RAYS, ReliefConfig, ReliefSettings
 from pose2rgbd_ros.models.relief.memory import as_jpegs
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.models.relief.remember import Remembered, with_memory
@@ -39,6 +40,7 @@ def relief_city(side_m: int = SIDE_M) -> Relief:
             cell_m=CELL_M,
             layer_m=LAYER_M,
             feature_m=FEATURE_M,
+            edge_rays=EDGE_RAYS["none"],  # as a training without a memory chooses
         )
     )
     towers = torch.rand(1, 1, side_m // TOWER_M, side_m // TOWER_M) ** 3 * (layers - 3)
@@ -63,6 +65,7 @@ def remembering(model: Relief, kind: str, T_map_cam: np.ndarray, size: int = 128
     jpeg, ends = as_jpegs(noise.repeat(8, 1).repeat(8, 2))
     kept = Remembered(np.arange(len(T_map_cam)), jpeg, ends, camera, 0 if kind == "full" else 1, None)
     config = with_memory(model.config, ReliefSettings(memory=kind), kept, HEIGHT_M)  # type: ignore[arg-type]
+    config = replace(config, edge_rays=EDGE_RAYS[kind])
     made = Relief(config).eval()
     made.volume.load_state_dict(model.volume.state_dict())
     made.features.load_state_dict(model.features.state_dict())
