@@ -11,6 +11,7 @@ quick: `ReliefBackend`, which `Renderer` uses. plain: `PlainReliefBackend`, ray 
 take turns pose by pose in one process, one thread, RGBD; what counts is the median of the CPU time of a picture. The
 exit status is 1 where quick is not twice as fast, or differs by more than 0.1 dB or 1 % of depth.
 
+* With edges: quick with its rays at edges (`--edge-rays`), as flown; elsewhere both are without, for plain has none.
 * Parts: the same kernels called for the whole picture one after another, so their sum is a little more than a picture.
 * First: the small picture of `Renderer.progressive`, in which a side is a quarter, as a share of the whole one's time.
 * Difference: between the pictures of the two, and between their errors against the recorded frames.
@@ -27,6 +28,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -77,10 +79,11 @@ class Place:
 
     def __init__(self, path: Path) -> None:
         loaded = load_checkpoint(checkpoint_directory(path))
-        self.trained, self.config = loaded.camera, loaded.config()
+        trained = loaded.config()
+        self.trained, self.config = loaded.camera, replace(trained, edge_rays=1)  # the plain one has none at edges
         self.quick = ReliefBackend(self.config, loaded.state_dict, 1)
         self.plain = PlainReliefBackend(self.config, loaded.state_dict, 1)
-        self.two = ReliefBackend(self.config, loaded.state_dict, 2)
+        self.edges, self.two = (ReliefBackend(trained, loaded.state_dict, threads) for threads in (1, 2))
         T = loaded.training_T_map_cam
         self.T_map_cam = T[np.linspace(0, len(T) - 1, POSES).astype(int)]
         layers, rows, columns = self.config.shape
@@ -100,6 +103,7 @@ class Place:
         contestants: dict[str, Callable[[NDArray[np.float64]], None]] = {
             "plain": lambda T: self.plain.render(T, camera, out),
             "quick": lambda T: self.quick.render(T, camera, out),
+            "edges": lambda T: self.edges.render(T, camera, out),
             "first": lambda T: self.quick.render(T, small, tiny),
         }
         times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -264,12 +268,12 @@ def report(place: Place, dataset: Path | None, head: str) -> tuple[str, bool]:
     """The page, printed as it is made, and whether all that is asked for is met."""
     pages, good = [head], True
     columns = {"size": "d", "plain ms": ".1f", "quick ms": ".1f", "plain / quick": ".2f", "first ms": ".1f",
-               "first / quick": ".0%", "quick, 2 threads, FPS": ".1f"}  # fmt: skip
+               "first / quick": ".0%", "with edges ms": ".1f", "with edges, 2 threads, FPS": ".1f"}  # fmt: skip
     table = Table.of(columns)
     for size in SIZES:
         ms = place.ratio(size)
-        row = ms["plain"], ms["quick"], ms["plain"] / ms["quick"], ms["first"], ms["first"] / ms["quick"], ms["fps"]
-        table.add(size, *row)
+        row = ms["plain"], ms["quick"], ms["plain"] / ms["quick"], ms["first"], ms["first"] / ms["quick"]
+        table.add(size, *row, ms["edges"], ms["fps"])
         good = good and row[2] >= LEAST_RATIO and row[4] <= 1 / 3
     pages.append(table.markdown())
     table = Table.of({"part": "", **{f"{size}, {which} ms": ".1f" for size in SIZES for which in ("plain", "quick")}})
