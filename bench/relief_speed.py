@@ -186,8 +186,9 @@ class Place:
                 buffers = backend._scratch[0][number]
                 winograd.convolve(images[0], layer, *frame.patches, 0, down, margin, images[1], *buffers)
 
-        recalled = 0  # no memory: the plain backend refuses one
-        made = frame.images[0], frame.images[3], ground, recalled, np.float32(1), np.float32(1), s, features, 0, height
+        recalled, light = 0, np.float32([[1, 1, 1], [0, 0, 0]])  # plain knows no memory and no light
+        units = np.float32(1), np.float32(1)
+        made = frame.images[0], frame.images[3], ground, recalled, light, *units, s, features, 0, height
         return {
             "rays and march": timed_ms(march),
             "features": timed_ms(look_up),
