@@ -97,7 +97,7 @@ class Place:
         return self.trained.resized(size, size)
 
     def ratio(self, size: int) -> dict[str, float]:
-        """Median ms of a picture of both, of a first small one, and frames a second of two threads."""
+        """Median ms of a picture of both, of one with edges, of a first small one; frames a second of two threads."""
         camera, small = self.camera(size), self.camera(size // PREVIEW)
         out, tiny = blank(camera), blank(small)
         contestants: dict[str, Callable[[NDArray[np.float64]], None]] = {
