@@ -350,8 +350,7 @@ class ReliefBackend:
         its neighbours: no thread waits for the end of a stage, and what a stage leaves is still in the cache for the
         next.
         """
-        count = len(strips)
-        tasks = [(k, n - k) for n in range(count + len(stages) - 1) for k in range(len(stages)) if 0 <= n - k < count]
+        tasks, count = in_turns(len(stages), len(strips)), len(strips)
         if self._pool is None:
             for stage, strip in tasks:
                 stages[stage](*strips[strip], 0)
@@ -386,6 +385,16 @@ class ReliefBackend:
         camera = Camera.from_fov(4, 4, 60.0)
         images = RenderedImages(np.empty((1, 4, 4, 3), np.uint8), np.empty((1, 4, 4), np.float32), None)
         self.render(np.eye(4)[None], camera, images)
+
+
+def in_turns(stages: int, strips: int) -> list[tuple[int, int]]:
+    """(stage, strip) of all tasks in an order in which hardly one waits for those just begun.
+
+    A stage of a strip needs the stage before of the next strip, too, so it comes two turns after that of its own: one
+    turn after, each task would wait for the one before it, and a second thread would gain nothing.
+    """
+    turns = range(strips + 2 * (stages - 1))
+    return [(k, n - 2 * k) for n in turns for k in range(stages) if 0 <= n - 2 * k < strips]
 
 
 class Frame:

@@ -102,6 +102,20 @@ def test_threads_do_not_change_a_picture() -> None:
         np.testing.assert_array_equal(found[1].present()[name], images)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("stages", [4, 5, 6])
+def test_threads_hardly_wait_for_one_another(stages: int, threads: int) -> None:
+    """Were all tasks alike, all threads would nearly always work; each task is there once, after what it needs."""
+    strips = quick.STRIPS_A_THREAD * threads
+    free, ended = [0] * threads, dict[tuple[int, int], int]()
+    for stage, strip in quick.in_turns(stages, strips):
+        needs = [(stage - 1, at) for at in range(strip - 1, strip + 2) if stage > 0 and 0 <= at < strips]
+        thread = int(np.argmin(free))
+        free[thread] = ended[stage, strip] = 1 + max([free[thread], *(ended[each] for each in needs)])
+    assert len(ended) == stages * strips
+    assert max(free) <= stages * strips / threads + stages
+
+
 def test_what_fails_in_a_thread_ends_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     model, camera = random_relief(), Camera.from_fov(200, 190, 80.0)
     backend = ReliefBackend(model.config, model.state_dict(), 3)
