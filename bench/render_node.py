@@ -3,7 +3,8 @@
     python bench/render_node.py            # Base 512x512 RGBD for 30 s, then the other models for 10 s each
     python bench/render_node.py --quick    # the first for 10 s; exit status 1 when it misses 30 Hz, 100 %, p95 100 ms
 
-The player interpolates a flight to 50 Hz on /tf. The node renders at 30 Hz. The subscriber is `pose2rgbd monitor` on
+The player interpolates a flight to 50 Hz on /tf. The node renders at 30 Hz (rows that say so: at 60 Hz, of transforms
+at 120 Hz). The subscriber is `pose2rgbd monitor` on
 RGB and depth; latency runs from the stamp of the transform to the receipt of the image. Meanwhile this process asks the
 node for a parameter ten times a second, which takes as long as its executor is busy. Weights are random: values do not
 change the time. Writes bench/results/render_node.md.
@@ -36,7 +37,8 @@ from pose2rgbd_ros.reports.table import Column, Table
 from pose2rgbd_ros.settings import read_yaml
 
 RESULTS = Path(__file__).resolve().parent / "results"
-RATE_HZ, LATENCY_MS = 30.0, 100.0
+RATE_HZ, TF_HZ, LATENCY_MS = 30.0, 50.0, 100.0
+FAST, FAST_HZ, FAST_TF_HZ = " at 60 Hz", 60.0, 120.0
 CORES = 2
 MODELS: dict[str, dict[str, Any]] = {
     "base 512 rgbd": {"variant": "base", "output": "rgbd", "size": 512},
@@ -48,6 +50,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "relief 256 rgbd": {"network": "relief", "size": 256},
     "relief 512 rgbd": {"network": "relief", "size": 512},
 }
+MODELS |= {f"{name}{FAST}": MODELS[name] for name in ("base 512 rgbd", "relief 256 rgbd")}
 COLUMNS = {
     "rate_hz": "rate Hz", "delivered_percent": "RGB delivered %", "depth_delivered_percent": "depth delivered %",
     "latency_p50_ms": "p50 ms", "latency_p95_ms": "p95 ms", "service_p95_ms": "parameter service p95 ms",
@@ -116,8 +119,9 @@ def measure(folder: Path, name: str, seconds: float) -> dict[str, float]:
     model, summary = folder / name.replace(" ", "-"), folder / "summary.yaml"
     write_model(model, MODELS[name])
     summary.unlink(missing_ok=True)
-    render = start("render", "--model", model, "--rate-hz", RATE_HZ)
-    play = start("play", "--recording", folder / "dataset", "--loop", "--no-images")
+    rate_hz, tf_hz = (FAST_HZ, FAST_TF_HZ) if name.endswith(FAST) else (RATE_HZ, TF_HZ)
+    render = start("render", "--model", model, "--rate-hz", rate_hz)
+    play = start("play", "--recording", folder / "dataset", "--loop", "--no-images", "--tf-rate-hz", tf_hz)
     time.sleep(12.0)  # export, warm-up and the first transforms are not part of it
     monitor = start("monitor", "--duration-s", seconds, "--summary", summary)
     before_s, began = cpu_s(render), time.monotonic()
@@ -144,7 +148,8 @@ def main() -> int:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
     about = (
-        f"{CORES} cores, {RATE_HZ:g} Hz asked for, TF at 50 Hz; player, node and subscriber are processes of their own."
+        f"{CORES} cores, {RATE_HZ:g} Hz asked for, TF at {TF_HZ:g} Hz (at 60 Hz: {FAST_TF_HZ:g} Hz); player, node and "
+        "subscriber are processes of their own."
     )
     page = Page("render_node", "Render node", "python bench/render_node.py", about)
     table = Table([Column("model"), *(Column(key, title, ".1f") for key, title in COLUMNS.items())])
@@ -158,7 +163,7 @@ def main() -> int:
             first = first or figures
             print(table.add(name, *map(figures.get, COLUMNS)), flush=True)
             page.rows += [
-                Row.of(f"{name} rate", figures.get("rate_hz"), "Hz", limit=RATE_HZ),
+                Row.of(f"{name} rate", figures.get("rate_hz"), "Hz", limit=FAST_HZ if name.endswith(FAST) else RATE_HZ),
                 Row.of(f"{name} delivered", figures.get("delivered_percent"), "%", limit=100.0),
                 Row.of(f"{name} latency p95", figures.get("latency_p95_ms"), "ms"),
                 Row.of(f"{name} parameter service p95", figures.get("service_p95_ms"), "ms"),
