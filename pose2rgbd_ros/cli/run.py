@@ -28,6 +28,7 @@ from pose2rgbd_ros.convert.settings import ConvertConfig, PhotoSettings, VideoSe
 from pose2rgbd_ros.errors import UserError, os_errors
 from pose2rgbd_ros.geometry.flight import FlightSettings
 from pose2rgbd_ros.models.depth_sources import DepthSettings, LearningSettings, add_depth_by, check_depth_source
+from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.models.teacher import TeacherSettings
 from pose2rgbd_ros.settings import check, read_yaml, setting, to_yaml_dict, write_yaml
 from pose2rgbd_ros.training.config import AROUND_MINUTES, DEMO_MINUTES, PICTURES_MINUTES, TrainConfig
@@ -51,7 +52,9 @@ CHOICE = "choice.yaml"  # in a run's folder: how good the model is on the frames
 RunStep = Callable[[str, Any, Callable[[bool], Any]], None]
 
 
-DEMO_WIDTH = 0.5  # with half its channels base sees more than twice the images
+# Of the settings, so far as they are not those of `pose2rgbd train`: with half its channels base sees more than twice
+# the images, and relief looks recorded frames up where the frames that choose are shown better with them.
+OWN_DEFAULTS = {"width": 0.5, "relief": ReliefSettings(memory="auto")}
 
 
 def settings_of_models(config: TrainConfig, names: Sequence[str]) -> dict[str, TrainConfig]:
@@ -63,7 +66,7 @@ def settings_of_models(config: TrainConfig, names: Sequence[str]) -> dict[str, T
         used |= own
     for each in fields(config):
         usual = each.default if each.default_factory is MISSING else each.default_factory()
-        if each.name not in used and getattr(config, each.name) not in (usual, DEMO_WIDTH):
+        if each.name not in used and getattr(config, each.name) not in (usual, OWN_DEFAULTS.get(each.name)):
             raise UserError(f"--train.{each.name.replace('_', '-')} means nothing to {', '.join(names)}; leave it out")
     return made
 
@@ -106,7 +109,7 @@ RunTraining: Any = make_dataclass(
 
 def demo_training() -> TrainConfig:
     """The defaults of `pose2rgbd run`."""
-    chosen: TrainConfig = RunTraining(width=DEMO_WIDTH)
+    chosen: TrainConfig = RunTraining(**OWN_DEFAULTS)
     return chosen
 
 

@@ -69,6 +69,11 @@ class Learner(nn.Module, ABC):
         """What a validation writes into the log beside the scores; it leaves the training as it is."""
         return {}
 
+    def candidates(self, model: nn.Module) -> list[nn.Module]:
+        """What may be kept at the end, the least error on the frames that choose deciding: `model`, the network with
+        the kept weights, and simpler ones made of it; of equals the first."""
+        return [model]
+
     def provenance(self) -> dict[str, Any]:
         """What the checkpoint should say of the training beyond settings and effort, ready for YAML."""
         return {}

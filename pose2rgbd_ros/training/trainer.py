@@ -39,7 +39,7 @@ from pose2rgbd_ros.training.checkpoint import (
 )
 from pose2rgbd_ros.training.config import Recipe, RunConfig, TrainConfig, VideoConfig, resolve_recipe
 from pose2rgbd_ros.training.data import RunData, open_training_data
-from pose2rgbd_ros.training.families import family_of, has_part, part_of
+from pose2rgbd_ros.training.families import architecture_of, family_of, has_part, part_of
 from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.pretrained import load_weights
@@ -353,11 +353,12 @@ class _Run:
     def restore(self) -> None:
         """Go on from last/ and with the weights kept so far."""
         self.state = load_state(self.out / LAST, self.learner, self._plain_optimizer(), self.average)
-        if (self.out / CHECKPOINT).exists():
-            kept = load_stored(self.out / CHECKPOINT)
+        kept = load_stored(self.out / CHECKPOINT) if (self.out / CHECKPOINT).exists() else None
+        if kept is not None:
             self.data.check_continues(kept, self.out)
+        if kept is not None and kept.architecture == architecture_of(self.model):
             self.kept, self.scores = as_tensors(kept.state_dict), dict(kept.metrics)
-        else:  # interrupted before there was one, or it was removed
+        else:  # interrupted before there was one, it was removed, or made simpler at the end
             self.state.best_score = float("inf")
         self._start_clock()
 
@@ -502,7 +503,7 @@ class _Run:
         if is_best or (not self.keeps_best and math.isfinite(score)):
             self.scores = scores
             self.kept = evaluators.to_store(model)
-            self._save_checkpoint(scores)
+            self._save_checkpoint(model, scores)
         if log:
             epoch = self.state.step / self.steps_per_epoch
             rate = self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["factor"]
@@ -517,7 +518,8 @@ class _Run:
         """The weights that count: their running average where the recipe keeps one."""
         return self.model if self.average is None else self.average.module
 
-    def _save_checkpoint(self, scores: dict[str, float]) -> None:
+    def _save_checkpoint(self, model: nn.Module, scores: dict[str, float]) -> None:
+        """The kept weights, of a network like `model`."""
         assert self.kept is not None
         effort = {
             "steps": self.state.step,
@@ -530,7 +532,6 @@ class _Run:
             self.judge.compared_with: {key: round(value, 4) for key, value in self.baseline.items()},
             **self.learner.provenance(),
         }
-        model = self._current()
         checkpoint = evaluators.make_checkpoint(model, self.kept, self.data, self.config, scores, effort)
         save_checkpoint(self.out / CHECKPOINT, checkpoint)
 
@@ -584,9 +585,13 @@ class _Run:
         assert self.kept is not None
         model = self._current()
         model.load_state_dict(self.kept)
-        self.scores = self.judge.scores(model, self.scored)
         self.baseline = self.judge.baseline(self.scored)
-        self._save_checkpoint(self.scores)
+        candidates = self.learner.candidates(model) if self.scored_on == "choose" else [model]
+        scores = [self.judge.scores(each, self.scored) for each in candidates]
+        best = min(range(len(candidates)), key=lambda index: self.judge.value(scores[index], self.baseline))
+        model, self.scores = candidates[best], scores[best]
+        self.kept = evaluators.to_store(model)
+        self._save_checkpoint(model, self.scores)
         kept = "best" if self.keeps_best else "last"
         self.judge.draw(model, self.scored, self.out / "samples" / f"{kept}.png")
 

@@ -330,7 +330,7 @@ EXTRA_CHANNELS = 5  # of the shader's input: direction (3), logarithm of the dep
 MEMORY_CHANNELS = 5
 MOST_VIEWS = 32
 # Rays through a pixel at a silhouette. A memory is looked up by several anyway, then their features cost little.
-EDGE_RAYS = {"none": 2, "thin": 2, "full": 4}
+EDGE_RAYS = {"none": 2, "thin": 2, "full": 4, "auto": 4}
 DIRECT_CHANNELS = 3  # the first channels of the features are colour already
 LARGE_IMAGE_PX = 256  # from here on the shader takes 4 x 4 pixels together
 # The coarse feature volume, which alone tells the storeys of a wall apart, holds this share of the values of the finest
@@ -385,10 +385,11 @@ class ReliefSettings:
         ge=1,
         le=4,
     )
-    memory: Literal["none", "thin", "full"] = setting(
+    memory: Literal["none", "thin", "full", "auto"] = setting(
         "none",
         "recorded colours that are looked up where rays meet surfaces: none; thin: few frames a picture, small; full: "
-        "more of them, at up to twice the training's resolution",
+        "more of them, at up to twice the training's resolution; auto: full, and at the end as many of them, few or "
+        "none, as the frames that choose are shown best with",
     )
     memory_mb: float | None = setting(
         None,

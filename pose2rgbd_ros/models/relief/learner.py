@@ -19,6 +19,7 @@ from pose2rgbd_ros.geometry.arrays import Float64
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.charts import Charts, choose_charts
 from pose2rgbd_ros.models.relief.config import (
+    EDGE_RAYS,
     MB,
     STORED_BYTES,
     ReliefConfig,
@@ -36,7 +37,7 @@ from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
 from pose2rgbd_ros.models.relief.kernels import BLOCK
 from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
 from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief, glances
-from pose2rgbd_ros.models.relief.remember import MemoryTraining, remembered, with_memory
+from pose2rgbd_ros.models.relief.remember import MemoryTraining, remembered, simpler_ones, with_memory
 from pose2rgbd_ros.models.relief.surface import SurfaceDepth, surface_depth
 from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
@@ -364,7 +365,7 @@ class ReliefLearner(Learner):
         T_map_cam = torch.from_numpy(self._data.T_map_cam[indices]).to(self._device)
         if self.corrections is not None:
             T_map_cam = self.corrections(T_map_cam, indices)
-        made: ReliefOutput = network(T_map_cam, rays, self._focal_px, **self._looked_up(indices, generator))
+        made: ReliefOutput = network(T_map_cam, rays, self._focal_px, **self._looked_up(indices, generator, share))
         shown = made.rgb if self.exposures is None else self.exposures(made.rgb, indices)
         loss = colour_loss(shown, rgb)
         if made.direct is not None:
@@ -379,11 +380,11 @@ class ReliefLearner(Learner):
         loss = loss + settings.depth_weight * depth_loss(made, depth, reach_m)
         return loss + settings.occupancy_weight * occupancy_loss(self.model, made, depth.flatten(), generator)
 
-    def _looked_up(self, indices: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
+    def _looked_up(self, indices: np.ndarray, generator: np.random.Generator, share: float) -> dict[str, Any]:
         """What a rendering needs to know to look at remembered frames."""
         if self._memory is None:
             return {}
-        return {"glance_cam": glances(self._rays), "left_out": self._memory.left_out(indices, generator)}
+        return {"glance_cam": glances(self._rays), "left_out": self._memory.left_out(indices, generator, share)}
 
     @torch.no_grad()
     def _correct_memory(self) -> None:
@@ -449,6 +450,11 @@ class ReliefLearner(Learner):
         rays = torch.stack([self._rays[window] for window in windows])
         depth = np.stack([self._depth[int(i)][window] for i, window in zip(indices, windows, strict=True)])
         return colour, torch.from_numpy(depth).to(self._device), rays
+
+    def candidates(self, model: nn.Module) -> list[nn.Module]:
+        """With `memory auto` few of the remembered frames a picture, or none, may do better than many."""
+        simpler = self._settings.memory == "auto" and self._memory is not None
+        return [model, *(simpler_ones(cast(Relief, model)) if simpler else [])]
 
     def provenance(self) -> dict[str, Any]:
         found: dict[str, Any] = {"depth": self._depth.source, "depth_unit_m": round(self._depth.unit_m, 6)}
@@ -699,6 +705,10 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
             require_one_process(f"--{option}")
     depth = surface_depth(data, chosen.depth, chosen.box.up, chosen.ground_m)
     network, grid = choose_network(config, data, depth)
+    if chosen.memory == "auto" and (grid != (1, 1) or not HAS_NUMBA):
+        chosen = dataclasses.replace(chosen, memory="none")
+        config = dataclasses.replace(config, relief=chosen)
+        network = dataclasses.replace(network, edge_rays=chosen.edge_rays or EDGE_RAYS[chosen.memory])
     if grid != (1, 1):
         for option, asked in (("memory", chosen.memory != "none"), ("charts", chosen.charts in ("steep", "all"))):
             if asked:

@@ -29,13 +29,15 @@ from pose2rgbd_ros.training.data import TrainingData
 logger = logging.getLogger(__name__)
 
 LEAST_MB = 32.0  # a small place may remember more than it takes itself
-VIEWS = {"thin": 4, "full": 10}
+VIEWS = {"thin": 4, "full": 10, "auto": 10}
 UNUSABLE, FIRST_STEP, LAST_STEP = 1, 2, 65535  # steps of depth: of a pixel the lens never filled; nearest; farthest
 FARTHEST = 20.0  # times the median depth: what is farther is as far
 VIEWS_AT_ONCE = 16
 # Of the steps so many see no memory, so that learnt colours answer where no frame sees; of the others half leave out
 # the frame itself alone, as a random frame between recorded ones has it, the rest its neighbours, too.
 BLIND, ALONE, MOST_NEIGHBOURS = 0.15, 0.5, 32
+MEMORY_FROM = 0.5  # of the run: before, learnt colours learn by themselves
+FINER_FROM = 1.5  # times the training's pixels a side that the recording must have for a full memory to be finer
 
 
 class Remembered(NamedTuple):
@@ -55,8 +57,8 @@ def remembered(
     """What `chosen.memory` asks for, thinned to what may be kept. UserError: the machine cannot look it up."""
     if not HAS_NUMBA:
         raise UserError(f"{WHY_NO_NUMBA}; install numba, or train with --memory none")
-    full = chosen.memory == "full"
-    finer = full and min(data.dataset.camera.width, data.dataset.camera.height) >= 2 * config.size
+    full = chosen.memory != "thin"
+    finer = full and min(data.dataset.camera.width, data.dataset.camera.height) >= FINER_FROM * config.size
     colours = frame_cache(data.dataset, 2 * config.size, config.fit) if finer else data.cache
     train = data.split.train
     camera, lookup = _pinhole(colours, 1)
@@ -115,6 +117,23 @@ def with_memory(network: ReliefConfig, chosen: ReliefSettings, kept: Remembered,
     )
 
 
+def simpler_ones(relief: Relief) -> list[Relief]:
+    """The same network, looking fewer frames up, and none at all."""
+    few = dataclasses.replace(relief.config, memory_views=VIEWS["thin"])
+    none = dataclasses.replace(relief.config, memory_frames=0)
+    return [_with_config(relief, config) for config in (few, none)]
+
+
+def _with_config(relief: Relief, config: ReliefConfig) -> Relief:
+    """The network of a config that has parts of this one, with its weights: what the shader lacks was the last of its
+    inputs and answers."""
+    shapes, state = config.weight_shapes(), relief.state_dict()
+    made = Relief(config)
+    cut = {name: state[name][tuple(slice(side) for side in shape)].clone() for name, shape in shapes.items()}
+    made.load_state_dict(cut)
+    return made.eval()
+
+
 class MemoryTraining:
     """The memory of a relief that learns: its frames' depth, poses and light, and which of them a step must not see."""
 
@@ -168,16 +187,16 @@ class MemoryTraining:
             for row, own in zip(some, found, strict=True):
                 steps[row] = np.where(self._unknown[row], own, steps[row])
 
-    def left_out(self, indices: np.ndarray, generator: np.random.Generator) -> list[Bool]:
-        """For frames of the dataset (B,) the remembered ones (M,) that they are not to be learnt from: themselves, and
-        at random their neighbours, or all."""
+    def left_out(self, indices: np.ndarray, generator: np.random.Generator, share: float) -> list[Bool]:
+        """For frames of the dataset (B,) the remembered ones (M,) that they are not to be learnt from at a share of the
+        run: themselves, and at random their neighbours, or all."""
         places = self.T_map_cam[:, :3, 3]
         masks = []
         for index in indices:
             row = self._row.get(int(index))
             chance, more = generator.random(2)
             mask = np.zeros(len(places), bool)
-            if chance < BLIND:
+            if chance < BLIND or share < MEMORY_FROM:
                 mask[:] = True
             elif row is not None:
                 count = 1 if chance < BLIND + ALONE * (1 - BLIND) else 1 + int(MOST_NEIGHBOURS**more)

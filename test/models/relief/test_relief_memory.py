@@ -13,6 +13,9 @@ import torch
 from support.random_relief import relief_checkpoint, views
 from support.remembered import STEP_M, remembering_relief
 
+from pose2rgbd_ros.dataset.meta import DatasetMeta, DepthMeta
+from pose2rgbd_ros.dataset.reader import Dataset
+from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry import se3
@@ -189,11 +192,12 @@ def test_no_step_looks_at_its_own_frame(flight: Path) -> None:
     generator = np.random.default_rng(0)
     counts = []
     for _ in range(40):
-        masks = learner._memory.left_out(data.split.train[:4], generator)
+        masks = learner._memory.left_out(data.split.train[:4], generator, 1.0)
         assert all(mask[row] for row, mask in enumerate(masks))
         counts += [int(mask.sum()) for mask in masks]
     assert min(counts) == 1
     assert max(counts) == len(data.split.train)  # some see nothing at all
+    assert np.all(learner._memory.left_out(data.split.train[:4], generator, 0.0)), "learnt colours come first"
     frames = learner._memory.frames
     assert np.isin(frames, data.split.train).all()
     assert not np.isin(frames, np.concatenate([data.split.choose, data.split.judge])).any()
@@ -214,6 +218,50 @@ def test_a_run_remembers_learns_and_renders_from_its_checkpoint_alone(flight: Pa
     assert none.weight_shapes().keys() == none.state_dict.keys()
 
 
+@pytest.mark.parametrize("config", [{}, {"unshuffle": 4, "width": 12}])
+def test_simpler_ones_show_what_it_shows_with_fewer_frames_or_none(config: dict[str, Any]) -> None:
+    model = remembering_relief(4, **config).eval()
+    few, none = remember.simpler_ones(model)
+    rays, poses = torch.from_numpy(CAMERA.rays()), torch.from_numpy(views())
+    with torch.no_grad():
+        blind = model(poses, rays, CAMERA.focal_px, left_out=[np.ones(9, bool)] * len(poses))
+        alone = none(poses, rays, CAMERA.focal_px)
+        model.memory.config = dataclasses.replace(model.config, memory_views=remember.VIEWS["thin"])
+        some = model(poses, rays, CAMERA.focal_px)
+        assert torch.equal(few(poses, rays, CAMERA.focal_px).rgb, some.rgb)
+    torch.testing.assert_close(alone.rgb, blind.rgb)
+    torch.testing.assert_close(alone.residual, blind.residual)
+    assert none.memory is None
+    assert none.config.architecture().keys() == architecture_of(none).keys() - {"network"}
+    assert not [name for name in architecture_of(none) if "memory" in name]
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_auto_remembers_where_that_shows_more(
+    flight_dataset: Callable[..., Path], tmp_path: Path, spoiled: bool
+) -> None:
+    """Of frames whose light flickers, which nothing is told of, the average that is learnt shows more than any few."""
+    flight = flight_dataset(tmp_path / "flight", frames=90)
+    if spoiled:
+        whole, generator = Dataset(flight), np.random.default_rng(0)
+        flight = tmp_path / "flickering"
+        with DatasetWriter(flight, DatasetMeta(whole.camera, depth=DepthMeta("metric"))) as writer:
+            for index, T in enumerate(whole.T_map_cam):
+                rgb = (whole.rgb(index) * generator.uniform(0.2, 1.0)).astype(np.uint8)
+                writer.add(int(whole.stamps_ns[index]), T, rgb, whole.depth(index))
+    config = dataclasses.replace(tiny(memory="auto", exposure="none"), test_fraction=0.4, keep="last")
+    result = train(flight, tmp_path / "run", config)
+    kept = load_checkpoint(tmp_path / "run")
+    assert ("memory_frames" in kept.architecture) != spoiled
+    assert kept.weight_shapes().keys() == kept.state_dict.keys()
+    measured = measure(result.checkpoint, flight, device="cpu", split="choose").scores["model"]
+    assert measured["psnr_db"] == pytest.approx(result.scores["psnr_db"], abs=0.05)
+    # A run that is over, once more: what is kept, and how good it is, stays.
+    again = train(flight, tmp_path / "run", config, resume=True)
+    assert load_checkpoint(tmp_path / "run").architecture == kept.architecture
+    assert again.scores["psnr_db"] == pytest.approx(result.scores["psnr_db"], abs=0.05)
+
+
 def test_what_does_not_fit_is_thinned_and_said(flight: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = tiny(memory="thin", memory_mb=1.0)
     learner, data = learner_of(flight, config)
@@ -232,6 +280,8 @@ def test_what_does_not_fit_is_thinned_and_said(flight: Path, caplog: pytest.LogC
 def test_tiles_have_no_memory(flight: Path) -> None:
     with pytest.raises(UserError, match="--memory is for one volume"):
         learner_of(flight, tiny(memory="thin", tiles="2"))
+    learner, _ = learner_of(flight, tiny(memory="auto", tiles="2"))
+    assert learner.model.config.tile(0).edge_rays == 2
 
 
 def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
