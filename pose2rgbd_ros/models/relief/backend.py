@@ -343,7 +343,8 @@ class ReliefBackend:
         state, found = np.empty(len(direction), np.uint8), np.empty((5, len(direction)), np.float32)
         march_rays(*self._volume, origin, direction, 0, len(direction), state, found)
         points = (origin + found[0][:, None] * direction) * np.array(self._config.step_m, np.float32)
-        return self._memory.view(self._memory.choose(T_vol_cam, points, self._config.memory_views))
+        chosen = self._memory.choose(T_vol_cam, points, self._config.memory_views)
+        return self._memory.view(chosen, frame.focal_px)
 
     def _run(self, stages: list[Callable[[int, int, int], None]], strips: list[tuple[int, int]]) -> None:
         """Call every stage for every strip of rows in all threads, one of a strip when the stage before has done it and

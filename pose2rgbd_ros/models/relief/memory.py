@@ -13,7 +13,8 @@ may have half the pixels a side. Points and poses are in the volume's frame, met
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -30,6 +31,10 @@ if HAS_NUMBA:
     from pose2rgbd_ros.models.relief.simd import pointer
 
 DECODED_BYTES = 24e6  # of the colours last looked up, which the next picture mostly looks up again
+# A frame is looked up between its pixels, which blurs it; and of one that is finer than the view single pixels are
+# caught, where the view shows the mean of several. Against both: filters along rows and columns, by how many pixels of
+# a frame, from there on, one of the view is wide. Several rays through a pixel take that mean by themselves.
+FILTERS = ((1.4, (-0.06, 0.25, 0.62, 0.25, -0.06)), (0.7, (-0.05, 1.1, -0.05)), (0.0, (1.0,)))
 JPEG_QUALITY, FULL_COLOUR = 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
 GLANCE = 12  # rays a side by whose surfaces frames are chosen
 CANDIDATES = 64  # frames of like position and direction that are looked at more closely
@@ -84,6 +89,7 @@ class Photographs:
         camera: of `rgb`.
         layer_m: of the relief, by which depths are told apart.
         light: (M, 2, 3) by which gain and offset (of 1) each frame's colours differ from the place's; None: by none.
+        most_bytes: of the colours last looked up.
     """
 
     def __init__(
@@ -95,7 +101,9 @@ class Photographs:
         camera: Camera,
         layer_m: float,
         light: Float32 | None = None,
+        most_bytes: float = DECODED_BYTES,
     ) -> None:
+        self.filtered = Recent(most_bytes)
         self.rgb, self.depth, self.camera = rgb, depth, camera
         self.layer_m, self.depth_m = np.float32(layer_m), np.float32(depth_m)
         self.shift = int(np.log2(max(camera.width // depth.shape[2], 1)))
@@ -144,8 +152,8 @@ class Photographs:
         count = min(CANDIDATES, int(np.isfinite(cost).sum()))
         return np.argsort(cost, kind="stable")[:count].astype(np.int64)
 
-    def view(self, chosen: Int64) -> View:
-        """What :func:`recall` reads of frames."""
+    def view(self, chosen: Int64, focal_px: float) -> View:
+        """What :func:`recall` reads of frames, for a view of a focal length."""
         if len(chosen) == 0:
             return no_view()
         values = np.zeros((len(chosen), VIEW), np.float32)
@@ -153,10 +161,49 @@ class Photographs:
         values[:, 12:15] = self.T_vol_cam[chosen, :3, 3]
         values[:, 15:21] = self._light[chosen]
         rgb = np.ascontiguousarray(self.rgb[chosen])
-        depth = np.ascontiguousarray(self.depth[chosen])
-        return View(
-            values, rgb, depth, _intrinsics(self.camera), self.shift, self.depth_m, _ONE / (_APART * self.layer_m)
+        number, kernel = next(
+            (at, taps) for at, (least, taps) in enumerate(FILTERS) if self.camera.focal_px >= least * focal_px
         )
+        taps = np.array(kernel, np.float32)
+        filtered = (
+            rgb
+            if len(taps) == 1
+            else np.stack(
+                [
+                    self.filtered.get((int(frame), number), partial(_filtered, image, taps))
+                    for frame, image in zip(chosen, rgb, strict=True)
+                ]
+            )
+        )
+        depth = np.ascontiguousarray(self.depth[chosen])
+        per_apart = _ONE / (_APART * self.layer_m)
+        return View(values, rgb, filtered, depth, _intrinsics(self.camera), self.shift, self.depth_m, per_apart)
+
+
+class Recent:
+    """Images last asked for, of so many bytes. Not to be shared by threads."""
+
+    def __init__(self, most_bytes: float) -> None:
+        self._most = most_bytes
+        self._kept: dict[Any, UInt8] = {}  # the last one asked for comes last
+
+    def get(self, key: Any, make: Callable[[], UInt8]) -> UInt8:
+        """The image of a key, made if it is not here."""
+        image = self._kept.pop(key, None)
+        if image is None:
+            image = make()
+            while self._kept and (len(self._kept) + 1) * image.nbytes > self._most:
+                del self._kept[next(iter(self._kept))]
+        self._kept[key] = image
+        return image
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._kept.clear()
+
+
+def _filtered(image: UInt8, taps: Float32) -> UInt8:
+    return np.asarray(cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
 class Jpegs:
@@ -164,24 +211,17 @@ class Jpegs:
 
     def __init__(self, data: UInt8, ends: Int64, most_bytes: float = DECODED_BYTES) -> None:
         """data (bytes,): the files one after another; ends (M,): where each ends."""
-        self._data, self._ends, self._most = data, ends, most_bytes
-        self._decoded: dict[int, UInt8] = {}  # the last one asked for comes last
+        self._data, self._ends, self._decoded = data, ends, Recent(most_bytes)
 
     def __getitem__(self, frames: Int64) -> UInt8:
-        return np.stack([self._one(int(frame)) for frame in frames])
+        return np.stack([self._decoded.get(int(frame), partial(self._decode, int(frame))) for frame in frames])
 
-    def _one(self, frame: int) -> UInt8:
-        image = self._decoded.pop(frame, None)
-        if image is None:
-            start = int(self._ends[frame - 1]) if frame else 0
-            decoded = cv2.imdecode(self._data[start : int(self._ends[frame])], cv2.IMREAD_COLOR)
-            if decoded is None:
-                raise UserError(f"remembered frame {frame} of the checkpoint is damaged; train again")
-            image = np.asarray(decoded[..., ::-1], np.uint8)
-            while self._decoded and (len(self._decoded) + 1) * image.nbytes > self._most:
-                del self._decoded[next(iter(self._decoded))]
-        self._decoded[frame] = image
-        return image
+    def _decode(self, frame: int) -> UInt8:
+        start = int(self._ends[frame - 1]) if frame else 0
+        decoded = cv2.imdecode(self._data[start : int(self._ends[frame])], cv2.IMREAD_COLOR)
+        if decoded is None:
+            raise UserError(f"remembered frame {frame} of the checkpoint is damaged; train again")
+        return np.asarray(decoded[..., ::-1], np.uint8)
 
 
 def as_jpegs(rgb: Iterable[UInt8]) -> tuple[UInt8, Int64]:
@@ -202,6 +242,7 @@ def photographs(config: ReliefConfig, state: Mapping[str, Any], most_bytes: floa
         Camera(config.memory_width, config.memory_height, fx, fy, cx, cy),
         config.layer_m,
         np.asarray(state["memory.light"]),
+        most_bytes,
     )
 
 
@@ -210,6 +251,7 @@ class View(NamedTuple):
 
     values: Float32  # (K, VIEW)
     rgb: UInt8  # (K, h, w, 3)
+    filtered: UInt8  # the same, as one ray a pixel looks it up
     depth: UInt16
     k: Float32  # fx, fy, cx, cy
     shift: int
@@ -219,8 +261,8 @@ class View(NamedTuple):
 
 def no_view() -> View:
     """Of a relief without a memory."""
-    nothing = np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint16), np.zeros(4, np.float32)
-    return View(np.zeros((0, VIEW), np.float32), *nothing, 0, _ONE, _ONE)
+    rgb, depth = np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint16)
+    return View(np.zeros((0, VIEW), np.float32), rgb, rgb, depth, np.zeros(4, np.float32), 0, _ONE, _ONE)
 
 
 def _intrinsics(camera: Camera) -> Float32:
@@ -371,12 +413,14 @@ def share_of(steps, zs, depth_m, per_apart, far):
 
 
 @compiled
-def recall(view, points, direction, eye, found):
+def recall(view, rgb, points, direction, eye, found):
     """Fill found (N, 5): colour in 0..1, how sure it is (0..1) and how far frames are apart, of points (N, 3).
+
+    rgb: of the view, filtered or not.
 
     Where a point is NaN nothing is met, and what frames see far away in `direction` (N, 3) is told.
     """
-    values, rgb, depth = pointer(view.values), pointer(view.rgb), pointer(view.depth)
+    values, depth, colours = pointer(view.values), pointer(view.depth), pointer(rgb)
     count, rows, columns = view.rgb.shape[:3]
     fx, fy, cx, cy = view.k
     ex, ey, ez = eye
@@ -388,7 +432,7 @@ def recall(view, points, direction, eye, found):
         r, g, b, total, square = recall_pixel(
             values,
             count,
-            rgb,
+            colours,
             depth,
             rows,
             columns,

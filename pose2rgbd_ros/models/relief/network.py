@@ -343,25 +343,26 @@ class Memory(nn.Module):
         return self._photographs
 
     @torch.no_grad()
-    def views(self, T_vol_cam: Tensor, glance: Tensor, left_out: Sequence[Bool] | None) -> list[View]:
+    def views(self, T_vol_cam: Tensor, glance: Tensor, focal_px: float, left_out: Sequence[Bool] | None) -> list[View]:
         """The frames for B views: glance (B, G, 3) are points of the surface that they see, NaN for none; left_out: B
         times the frames (M,) that are not to be looked at."""
         found = []
         for index, (T, points) in enumerate(zip(T_vol_cam.cpu().numpy(), glance.cpu().numpy(), strict=True)):
             without = None if left_out is None else left_out[index]
             chosen = self.photographs.choose(T, points, self.config.memory_views, without)
-            found.append(self.photographs.view(chosen))
+            found.append(self.photographs.view(chosen, focal_px))
         return found
 
 
 @torch.no_grad()
-def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
+def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor, alone: bool = True) -> Tensor:
     """What the frames of a view show (N, 5), as :func:`memory.recall`, where rays (N, 3), (N, 3) of one camera end at
-    t (N,), NaN for never."""
+    t (N,), NaN for never; alone: one a pixel."""
     start, way, reach = (np.ascontiguousarray(values.detach().cpu().numpy()) for values in (origin, direction, t))
     found = np.zeros((len(reach), MEMORY_CHANNELS), np.float32)
     if len(reach):
-        recall(view, start + reach[:, None] * way, np.nan_to_num(way), start[0], found)
+        rgb = view.filtered if alone else view.rgb
+        recall(view, rgb, start + reach[:, None] * way, np.nan_to_num(way), start[0], found)
     return torch.from_numpy(found).to(t.device)
 
 
@@ -484,7 +485,7 @@ class Relief(nn.Module):
             features = self._smoothed(features, edges, focal_px)
         if self.memory is not None:
             glance = glances(rays_cam) if glance_cam is None else glance_cam
-            seen = self._recalled(T_map_cam, glance, left_out, hits.t, origin, direction, edges, tops)
+            seen = self._recalled(T_map_cam, glance, focal_px, left_out, hits.t, origin, direction, edges, tops)
             features = with_recalled(features, seen, self.config)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
@@ -520,6 +521,7 @@ class Relief(nn.Module):
         self,
         T_map_cam: Tensor,
         glance_cam: Tensor,
+        focal_px: float,
         left_out: Sequence[Bool] | None,
         t: Tensor,
         origin: Tensor,
@@ -535,15 +537,16 @@ class Relief(nn.Module):
         from_ = starts[:, None].expand(ways.shape)
         met = self.volume.hits(from_.reshape(-1, 3), ways.reshape(-1, 3), tops).t.reshape(*ways.shape[:2], 1)
         T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
-        views = self.memory.views(T_vol_cam, from_ + met * ways, left_out)
+        views = self.memory.views(T_vol_cam, from_ + met * ways, focal_px, left_out)
         of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t, origin, direction))
         found = torch.cat([recalled(*each) for each in zip(views, *of_view, strict=True)])
         ends = edges.hits.t.reshape(edges.direction.shape[:2])
         owner = edges.pixel // (len(t) // batch)
         for view in range(batch):
             mine = torch.nonzero(owner == view)[:, 0]
-            some = (values[mine, :rays].flatten(0, 1) for values in (ends, edges.origin, edges.direction))
-            found[edges.pixel[mine]] = mean_recalled(recalled(views[view], *some).reshape(-1, rays, MEMORY_CHANNELS))
+            t, start, way = (values[mine, :rays].flatten(0, 1) for values in (ends, edges.origin, edges.direction))
+            each = recalled(views[view], t, start, way, alone=False)
+            found[edges.pixel[mine]] = mean_recalled(each.reshape(-1, rays, MEMORY_CHANNELS))
         return found
 
     def _edges(self, T_map_cam: Tensor, rays_cam: Tensor, t: Tensor, tops: Tops | None) -> Edges:

@@ -403,6 +403,7 @@ def recall_band(tables, memory, T_grid_cam, rays, direction, t, ends, size, with
     memory: a memory.View. ends, size, within: see :func:`edge_band`, which was there before.
     """
     values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
+    filtered = pointer(memory.filtered)
     count, high, wide = memory.rgb.shape[:3]
     fx, fy, cx, cy = memory.k
     step_x, step_y, step_z = tables.step_m
@@ -443,7 +444,7 @@ def recall_band(tables, memory, T_grid_cam, rays, direction, t, ends, size, with
                     dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
                     far, px, py, pz = end_of(t[y, x], ox, oy, oz, dx, dy, dz)
                     r, g, b, say, square = recall_pixel(
-                        values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
+                        values, count, filtered, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
                         memory.per_apart, far, px, py, pz, ox, oy, oz,
                     )  # fmt: skip
                     sure, apart = say / (say + SURE), np.sqrt(square)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -83,6 +84,7 @@ def test_what_is_remembered_is_shown_and_the_frame_left_out_is_not() -> None:
     rgb = model.memory.photographs.rgb[np.arange(9)]
     rgb[3] = 255 - rgb[3]
     model.memory.photographs.rgb = rgb
+    model.memory.photographs.filtered.clear()
     assert (shown(None) - with_it).abs().mean() > 0.02
     assert torch.equal(shown([mask]), without)
     assert torch.equal(shown([~np.zeros(9, bool)]), blind)
@@ -124,7 +126,8 @@ def seen(photographs: Photographs, points: np.ndarray, chosen: np.ndarray | None
     chosen = np.arange(len(photographs)) if chosen is None else chosen
     found = np.empty((len(points), 5), np.float32)
     eye = np.array([0.0, 0.3, 10.0], np.float32)
-    recall(photographs.view(chosen), points.astype(np.float32), np.zeros_like(points, np.float32), eye, found)
+    view = photographs.view(chosen, photographs.camera.focal_px)
+    recall(view, view.filtered, points.astype(np.float32), np.zeros_like(points, np.float32), eye, found)
     return found
 
 
@@ -150,6 +153,35 @@ def test_a_view_takes_frames_that_see_what_it_sees() -> None:
     assert photographs.choose(T, points, 2, np.array([False, False, True, False])).tolist() == [1, 0]
     assert photographs.choose(photographs.T_vol_cam[3], points, 1)[0] != 3
     assert len(photographs.choose(T, points, 4, np.ones(4, bool))) == 0
+
+
+@pytest.mark.parametrize(("finer", "of_raw"), [(2, 0.7), (1, 0.95)])
+def test_a_pixel_is_shown_what_it_sees_as_a_whole(finer: int, of_raw: float) -> None:
+    """A view between the pixels of a frame, which has as many of them or twice as many a side: its own pixels are means
+    over squares, and with filters a lookup at their middles is nearer to that."""
+    side, fine, generator = 32, 256, np.random.default_rng(0)
+    texture = cv2.GaussianBlur(generator.uniform(0, 255, (fine + 8, fine + 8)), (0, 0), 3.0)
+    texture = np.clip(127 + 12 * (texture - 127), 0, 255)
+
+    def seen_by(pixels: int, shift: int = 0) -> np.ndarray:
+        block = fine // pixels
+        return texture[shift : fine + shift, shift : fine + shift].reshape(pixels, block, pixels, block).mean((1, 3))
+
+    camera = Camera.from_fov(finer * side, finer * side, 90.0)
+    rgb = np.repeat(np.rint(seen_by(finer * side)).astype(np.uint8)[None, ..., None], 3, 3)
+    depth = np.full((1, finer * side, finer * side), round(10 / STEP_M), np.uint16)
+    photographs = Photographs(rgb, depth, STEP_M, np.eye(4)[None], camera, layer_m=0.5)
+    view = photographs.view(np.zeros(1, np.int64), camera.focal_px / finer)
+    errors = {"rgb": [], "filtered": []}  # type: dict[str, list[float]]
+    for shift in range(8):
+        at = (np.arange(3, side - 3) + 0.5 + shift / 8) * finer - 0.5
+        u, v = np.meshgrid(at, at)
+        points = 10 * np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)], -1)
+        flat, found = points.reshape(-1, 3).astype(np.float32), np.empty((u.size, 5), np.float32)
+        for name, values in errors.items():
+            recall(view, getattr(view, name), flat, flat, np.zeros(3, np.float32), found)
+            values.append(float(((255 * found[:, 0].reshape(u.shape) - seen_by(side, shift)[3:-3, 3:-3]) ** 2).mean()))
+    assert np.sqrt(np.mean(errors["filtered"])) < of_raw * np.sqrt(np.mean(errors["rgb"]))
 
 
 def test_a_frame_of_another_exposure_is_shown_in_the_light_of_the_place() -> None:
