@@ -52,8 +52,8 @@ from pose2rgbd_ros.training.trainer import train
 RESULT = Path(__file__).parent / "results" / "real_scenes.md"
 SPARSE_DEPTH = (128, 96)  # of Seneca: small, so that no point is lost when the pictures are made small
 HIDDEN_M = 3.0  # a point this much behind another one of its neighbourhood is hidden by it
-MEMORY = "relief, memory thin"
-MODELS = ("base", "warp-12", "relief", MEMORY)
+MEMORIES = {f"relief, memory {kind}": kind for kind in ("thin", "auto")}
+MODELS = ("base", "warp-12", "relief", *MEMORIES)
 SHEET_FRAMES = 6
 COLUMNS = (
     Column("name", ""),
@@ -143,9 +143,9 @@ def measure_models(
     runs = {name: out / name.replace(", ", "-").replace(" ", "-") for name in MODELS}
     found: dict[str, dict[str, float]] = {}
     for name, run in runs.items():
-        own: dict[str, Any] = {
-            "base": {"width": 0.5}, "relief": {"relief": relief}, MEMORY: {"relief": replace(relief, memory="thin")}
-        }.get(name, {})  # fmt: skip
+        own: dict[str, Any] = {"width": 0.5} if name == "base" else {}
+        if name.startswith("relief"):
+            own = {"relief": replace(relief, memory=MEMORIES.get(name, "none"))}
         if (run / "checkpoint").exists():
             continue
         train(learned, run, train_config(name.split(",")[0], tensorboard=False, **common, **own))

@@ -1,4 +1,5 @@
-"""Relief without, with a thin and with a full memory of the recorded frames, beside warp-12, at equal processor time.
+"""Relief without, with a thin, a full and a self-chosen memory of the recorded frames, beside warp-12, at equal
+processor time.
 
     python bench/relief_memory.py --data DATA --places kitchen,seneca      # real recordings (see real_scenes.py)
     python bench/relief_memory.py --places survey=FOLDER --split lines+random   # a dataset folder under a name
@@ -40,7 +41,9 @@ from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.trainer import train
 
 RESULT = Path(__file__).parent / "results" / "relief_memory.md"
-MODELS = {f"relief, memory {kind}": ("relief", ReliefSettings(memory=kind)) for kind in ("none", "thin", "full")}  # type: ignore[arg-type]
+MODELS = {
+    f"relief, memory {kind}": ("relief", ReliefSettings(memory=kind)) for kind in ("none", "thin", "full", "auto")
+}  # type: ignore[arg-type]
 WARP = "warp-12, nothing learnt"
 TIMED_PX, TIMED_POSES, SHEET_FRAMES = 256, 12, 4
 COLUMNS = (

@@ -125,10 +125,10 @@ ROWS = {
     "poses-refined": Row(poses, ReliefSettings(refine_poses=True)),
     "clean-refined": Row(untouched, ReliefSettings(refine_poses=True)),
     "movers": Row(untouched, movers=True),
-    "clean-memory": Row(untouched, ReliefSettings(memory="full")),
-    "poses-memory": Row(poses, ReliefSettings(memory="full")),
-    "exposure-learnt-memory": Row(exposure, ReliefSettings(exposure="learn", memory="full")),
-    "movers-memory": Row(untouched, ReliefSettings(memory="full"), movers=True),
+    "clean-memory": Row(untouched, ReliefSettings(memory="auto")),
+    "poses-memory": Row(poses, ReliefSettings(memory="auto")),
+    "exposure-learnt-memory": Row(exposure, ReliefSettings(exposure="learn", memory="auto")),
+    "movers-memory": Row(untouched, ReliefSettings(memory="auto"), movers=True),
 }
 
 

@@ -490,16 +490,22 @@ def depth_loss(made: ReliefOutput, truth: Tensor, reach_m: float) -> Tensor:
 def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: np.random.Generator) -> Tensor:
     """Binary cross entropy of occupancy at samples of some rays: free before the true surface, solid behind it.
 
+    Of all rays some, and as many of those that end more than a layer beside the true surface, as at silhouettes.
     Samples of a ray: close before and close behind the surface, one anywhere before it, and where the model met
     something solid too early.
     """
     config = model.config
     has_ray = torch.isfinite(made.direction).all(1)  # depth may be recorded where the lens model ends
     known = torch.nonzero(has_ray & torch.isfinite(truth) & (truth > 0))[:, 0]
-    count = max(1, int(len(known) * OCCUPANCY_RAYS))
+    some = max(1, int(len(known) * OCCUPANCY_RAYS))
     if len(known) == 0:
         return made.rgb.new_zeros(())
-    chosen = known[torch.from_numpy(generator.integers(0, len(known), count)).to(known.device)]
+    beside = known[(made.hits.t[known].nan_to_num(torch.inf) - truth[known]).abs() > config.layer_m]
+    drawn = [known[torch.from_numpy(generator.integers(0, len(known), some)).to(known.device)], beside]
+    if len(beside) > some:
+        drawn[1] = beside[torch.from_numpy(generator.integers(0, len(beside), some)).to(known.device)]
+    chosen = torch.cat(drawn)
+    count = len(chosen)
     origin, direction, depth = made.origin[chosen], made.direction[chosen], truth[chosen]
     layer = config.layer_m / torch.linalg.vector_norm(direction, dim=1)
     random = torch.from_numpy(generator.random((3, count), np.float32)).to(depth.device)
@@ -516,7 +522,7 @@ def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: 
     solid[3 * count :] = 1.0
     logits = model.volume.sample(points)
     each = functional.binary_cross_entropy_with_logits(logits, solid, reduction="none")
-    return torch.where(inside, each, 0.0).sum() / count
+    return torch.where(inside, each, 0.0).sum() / some
 
 
 # How a place in tiles learns: tile after tile, each as a relief by itself, from the frames that see it.
