@@ -291,6 +291,7 @@ EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
 SEEN_FROM = 0.3  # of the run: before, what rays meet without known depth may be nothing real
 COARSE_PIXELS = 32  # a side: enough to tell the light of a picture
 OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
+BESIDE_WEIGHT = 3.0  # in it, of rays that end beside the true surface
 DIRECT_WEIGHT = 0.2  # of the colour without memory and shader, so that it is there where no frame sees
 CORRECT_EVERY = 20  # steps
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
@@ -490,7 +491,8 @@ def depth_loss(made: ReliefOutput, truth: Tensor, reach_m: float) -> Tensor:
 def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: np.random.Generator) -> Tensor:
     """Binary cross entropy of occupancy at samples of some rays: free before the true surface, solid behind it.
 
-    Of all rays some, and as many of those that end more than a layer beside the true surface, as at silhouettes.
+    Of all rays some, and as many of those that end more than a layer beside the true surface, as at silhouettes, which
+    count more.
     Samples of a ray: close before and close behind the surface, one anywhere before it, and where the model met
     something solid too early.
     """
@@ -505,6 +507,8 @@ def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: 
     if len(beside) > some:
         drawn[1] = beside[torch.from_numpy(generator.integers(0, len(beside), some)).to(known.device)]
     chosen = torch.cat(drawn)
+    weight = torch.ones(len(chosen), device=chosen.device)
+    weight[some:] = BESIDE_WEIGHT
     count = len(chosen)
     origin, direction, depth = made.origin[chosen], made.direction[chosen], truth[chosen]
     layer = config.layer_m / torch.linalg.vector_norm(direction, dim=1)
@@ -522,7 +526,7 @@ def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: 
     solid[3 * count :] = 1.0
     logits = model.volume.sample(points)
     each = functional.binary_cross_entropy_with_logits(logits, solid, reduction="none")
-    return torch.where(inside, each, 0.0).sum() / some
+    return (weight.repeat(4) * torch.where(inside, each, 0.0)).sum() / some
 
 
 # How a place in tiles learns: tile after tile, each as a relief by itself, from the frames that see it.

@@ -11,12 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.held_out import unsealed
+from support.random_relief import random_relief, views
 from support.two_processes import run_on_two_processes
 from torch.optim.swa_utils import AveragedModel
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.pictures import measure
+from pose2rgbd_ros.geometry.camera import Camera
+from pose2rgbd_ros.models.relief import march
 from pose2rgbd_ros.models.relief.config import ReliefSettings
+from pose2rgbd_ros.models.relief.learner import occupancy_loss
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
@@ -53,6 +57,27 @@ def test_a_run_learns_and_its_checkpoint_renders(flight: Path, tmp_path: Path) -
     assert shown.depth is not None
     error = (shown.depth - truth).abs()
     assert error[torch.isfinite(error)].mean() == pytest.approx(scores["model"]["depth_mae"], rel=0.25)
+
+
+def test_every_ray_that_ends_before_the_true_surface_is_told_so() -> None:
+    """Others teach by chance; of these each lowers the logits where it met something solid, whatever is drawn."""
+    model = random_relief(3)
+    rays = torch.from_numpy(Camera.from_fov(40, 40, 60.0).rays()).float()
+    poses = torch.from_numpy(views()[:1])
+    seen = model(poses, rays, 35.0)
+    hit = torch.nonzero((seen.hits.state == march.HIT) & torch.isfinite(seen.hits.t_after))[:, 0]
+    too_early = hit[torch.from_numpy(np.random.default_rng(0).permutation(len(hit))[:30])]
+    truth = seen.hits.t.detach().clone()
+    truth[too_early] += 4 * model.config.layer_m
+    met = seen.origin[too_early] + seen.hits.t_after[too_early, None] * seen.direction[too_early]
+    vertex = (met / model.volume.step_m).round().long()
+    for seed in range(5):
+        model.zero_grad()
+        occupancy_loss(model, seen, truth, np.random.default_rng(seed)).backward()
+        pulled = model.volume.logits.grad
+        assert pulled is not None
+        x, y, z = (vertex[:, axis].clamp(0, side - 1) for axis, side in enumerate(pulled.shape[::-1]))
+        assert (pulled[z, y, x] > 0).float().mean() > 0.9  # beside a vertex another ray may find matter
 
 
 def test_without_a_start_the_loss_falls_and_the_geometry_is_found(flight: Path) -> None:
