@@ -41,6 +41,8 @@ CELLS_OF_PIXEL, LAYERS_OF_PIXEL, FEATURES_OF_PIXEL = 0.72, 1.05, 0.42
 FEWEST_LAYERS, MOST_LAYERS = 8, 64
 # Of the points, this share on each side of each horizontal axis, and below and above, may be wrong or not worth it.
 SIDE_SHARE, FLOOR_SHARE, TOP_SHARE = 0.003, 0.002, 0.0005
+# Beside the box a flat far field goes on, metres off: where it grows little by it, more of the points are worth it.
+LEAST_SIDE_SHARES, MOST_GROWTH = (0.0005, 0.001), 2.0
 # Cells much coarser than what a pixel shows make a picture nobody wants: then the user decides.
 COARSEST = 4.0
 MB = 1e6
@@ -209,9 +211,13 @@ def choose_scene_box(
     kept = supported(surface.points_map)
     points_map = surface.points_map[kept]
     rotation = volume_rotation(T_map_cam, config.up, points_map)
-    low, high = _bounds(points_map @ rotation, config)
+    points = points_map @ rotation
+    low, high = _bounds(points, SIDE_SHARE, config)
     pixel_m = float(np.median(surface.depth_m[kept]) / np.sqrt(camera.fx * camera.fy))
     box = _box(rotation, low, high, pixel_m, config, 1.0)
+    allowed = min(config.model_mb, MOST_GROWTH * box.stored_mb(channels))
+    wider = (_box(rotation, *_bounds(points, share, config), pixel_m, config, 1.0) for share in LEAST_SIDE_SHARES)
+    box = next((each for each in wider if each.stored_mb(channels) <= allowed), box)
     if box.stored_mb(channels) > config.model_mb:
         box = _coarsened(rotation, low, high, pixel_m, config, channels)
     needed = box.trained_mb(channels)
@@ -241,10 +247,10 @@ def supported(points: Float64) -> Bool:
     return enough if enough.any() else np.ones(len(points), bool)
 
 
-def _bounds(points: Float64, config: SceneBoxSettings) -> tuple[Float64, Float64]:
-    """Lowest and highest corner (3,) of the box in the axes of `vol`."""
-    low = np.quantile(points, [SIDE_SHARE, SIDE_SHARE, FLOOR_SHARE], axis=0).diagonal().copy()
-    high = np.quantile(points, [1 - SIDE_SHARE, 1 - SIDE_SHARE, 1 - TOP_SHARE], axis=0).diagonal().copy()
+def _bounds(points: Float64, side_share: float, config: SceneBoxSettings) -> tuple[Float64, Float64]:
+    """Lowest and highest corner (3,) of the box in the axes of `vol`, with `side_share` of the points beside it."""
+    low = np.quantile(points, [side_share, side_share, FLOOR_SHARE], axis=0).diagonal().copy()
+    high = np.quantile(points, [1 - side_share, 1 - side_share, 1 - TOP_SHARE], axis=0).diagonal().copy()
     if config.extent_m is not None:
         middle = np.median(points, axis=0)
         for axis, given in enumerate((config.middle_x_m, config.middle_y_m)):

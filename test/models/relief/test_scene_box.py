@@ -55,6 +55,21 @@ def test_a_survey_gets_an_upright_box_around_what_it_saw():
     assert 0.6 * box.pixel_m < box.cell_m < box.pixel_m
 
 
+@pytest.mark.parametrize(("street_m", "within"), [(180.0, True), (900.0, False)])
+def test_a_street_that_few_frames_see_is_in_the_box_where_that_costs_little(street_m: float, within: bool):
+    """Beside the box a flat far field goes on, metres beside the true one; a horizon would make all cells coarse."""
+    rng = np.random.default_rng(0)
+    place = rng.uniform((-100, -100, 0), (100, 100, 2), (100_000, 3))
+    street = rng.uniform((100, -5, 0), (street_m, 5, 1), (250, 3))
+    points = np.concatenate([place, street])
+    T = survey()
+    surface = Surface(points, np.full(len(points), 50.0), rng.integers(0, len(T), len(points)))
+    box = choose_scene_box(T, CAMERA, surface, SceneBoxSettings())
+    end_m = box.T_map_vol[0, 3] + box.size_m[0]
+    assert (end_m > 0.9 * street_m) == within
+    assert box.size_m[1] < 206
+
+
 def test_false_depths_do_not_blow_the_box_up():
     T = survey()
     depth = flat_depth(T)
