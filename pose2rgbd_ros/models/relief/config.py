@@ -42,7 +42,7 @@ FEWEST_LAYERS, MOST_LAYERS = 8, 64
 # Of the points, this share on each side of each horizontal axis, and below and above, may be wrong or not worth it.
 SIDE_SHARE, FLOOR_SHARE, TOP_SHARE = 0.003, 0.002, 0.0005
 # Beside the box a flat far field goes on, metres off: where it grows little by it, more of the points are worth it.
-LEAST_SIDE_SHARES, MOST_GROWTH = (0.0005, 0.001), 2.0
+LEAST_SIDE_SHARES, MOST_GROWTH = (0.0001, 0.0005, 0.001), 2.0
 # Cells much coarser than what a pixel shows make a picture nobody wants: then the user decides.
 COARSEST = 4.0
 MB = 1e6
