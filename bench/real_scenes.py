@@ -162,7 +162,7 @@ def measure_models(
 def draw(path: Path, dataset: Dataset, runs: dict[str, Path]) -> None:
     """Recorded and shown pictures of some of the frames that judge, and their errors."""
     frames = spread(choose_frames(load_checkpoint(runs["base"]), dataset, "checkpoint").test, SHEET_FRAMES)
-    shown = [show(run, dataset, frames, device="cpu", title=name) for name, run in runs.items()]
+    shown = [show(run, dataset, frames, device="cpu", title=name.split()[-1]) for name, run in runs.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_side_by_side(path, shown, [f"frame {frame}" for frame in frames], dataset.path.name)
 
