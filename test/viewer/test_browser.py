@@ -33,11 +33,16 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def opened(chromium: Browser, viewer: Viewer) -> Browser:
     """The page, at its first full picture."""
+    show(chromium, viewer)
+    return chromium
+
+
+def show(chromium: Browser, viewer: Viewer) -> None:
+    """Open the page, up to its first full picture."""
     chromium.errors()
     chromium.hosts()
     chromium.open(viewer.address)
     chromium.until(lambda: any(width * height > 80**2 for _, width, height in chromium.pictures), "picture")
-    return chromium
 
 
 def page_of(browser: Browser, viewer: Viewer) -> Page:
@@ -56,28 +61,44 @@ def turned(page: Page, before: np.ndarray) -> float:
     return float(np.abs((view_of(page).T_map_cam - before)[:3, :3]).max())
 
 
-def changes(page: Browser, act: Callable[[], object], holds: Callable[[], object], what: str) -> None:
-    """Do something and wait until it has shown in the server's page and in the browser."""
+def changes(
+    page: Browser, here: Callable[[], bool], act: Callable[[], object], holds: Callable[[], object], what: str
+) -> None:
+    """Do something and wait until it has shown in the server's page, while that is here, and in the browser."""
     shown = len(page.pictures)
     act()
-    page.until(holds, what)
-    page.until(lambda: len(page.pictures) > shown, f"picture of {what}")
+    page.until(lambda: not here() or (holds() and len(page.pictures) > shown), what)
+    assert here(), f"the connection was dropped before {what}"
 
 
 def test_it_flies_switches_layers_and_blinks_a_frame(opened: Browser, viewer: Viewer) -> None:
-    mine = page_of(opened, viewer)
+    for _ in range(3):
+        mine = page_of(opened, viewer)
+        try:
+            return flies_switches_layers_and_blinks_a_frame(opened, viewer, mine)
+        except AssertionError:
+            if mine in viewer.pages.values():
+                raise
+            show(opened, viewer)  # a busy machine dropped the connection, and with it what the page was at
+    raise AssertionError("the connection was dropped three times")
+
+
+def flies_switches_layers_and_blinks_a_frame(opened: Browser, viewer: Viewer, mine: Page) -> None:
     start = viewer.place.start_T_map_cam
 
     def moved_m() -> float:
         return float(np.linalg.norm((view_of(mine).T_map_cam - start)[:3, 3]))
 
-    changes(opened, lambda: opened.hold("w", 0.5), lambda: moved_m() > 0.05, "flight")
+    def here() -> bool:
+        return mine in viewer.pages.values()
+
+    changes(opened, here, lambda: opened.hold("w", 0.5), lambda: moved_m() > 0.05, "flight")
     before = view_of(mine).T_map_cam
-    changes(opened, lambda: opened.drag(120, 20), lambda: turned(mine, before) > 0.05, "orbit")
-    changes(opened, lambda: opened.press("2"), lambda: mine.choice.layer == DEPTH, "depth")
+    changes(opened, here, lambda: opened.drag(120, 20), lambda: turned(mine, before) > 0.05, "orbit")
+    changes(opened, here, lambda: opened.press("2"), lambda: mine.choice.layer == DEPTH, "depth")
 
     track = viewer.place.track
-    changes(opened, lambda: opened.press("n"), lambda: mine.choice.frame == track.frame[1], "frame")
+    changes(opened, here, lambda: opened.press("n"), lambda: mine.choice.frame == track.frame[1], "frame")
     opened.until(lambda: view_of(mine).choice.frame == track.frame[1], "the frame's own pose")
     np.testing.assert_array_equal(view_of(mine).T_map_cam, track.T_map_cam[1])
 
