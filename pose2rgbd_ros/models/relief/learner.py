@@ -510,7 +510,8 @@ def occupancy_loss(model: Relief, made: ReliefOutput, truth: Tensor, generator: 
     weight = torch.ones(len(chosen), device=chosen.device)
     weight[some:] = BESIDE_WEIGHT
     count = len(chosen)
-    origin, direction, depth = made.origin[chosen], made.direction[chosen], truth[chosen]
+    # Where matter is, is told the volume alone: poses would be drawn to what it has wrong.
+    origin, direction, depth = made.origin[chosen].detach(), made.direction[chosen].detach(), truth[chosen]
     layer = config.layer_m / torch.linalg.vector_norm(direction, dim=1)
     random = torch.from_numpy(generator.random((3, count), np.float32)).to(depth.device)
     before = depth - (0.1 + NEAR_LAYERS * random[0]) * layer
