@@ -39,7 +39,7 @@ from pose2rgbd_ros.training.checkpoint import (
 )
 from pose2rgbd_ros.training.config import Recipe, RunConfig, TrainConfig, VideoConfig, resolve_recipe
 from pose2rgbd_ros.training.data import RunData, open_training_data
-from pose2rgbd_ros.training.families import architecture_of, family_of, has_part, part_of
+from pose2rgbd_ros.training.families import family_of, has_part, part_of
 from pose2rgbd_ros.training.learner import Learner
 from pose2rgbd_ros.training.metrics import spread
 from pose2rgbd_ros.training.pretrained import load_weights
@@ -356,8 +356,10 @@ class _Run:
         kept = load_stored(self.out / CHECKPOINT) if (self.out / CHECKPOINT).exists() else None
         if kept is not None:
             self.data.check_continues(kept, self.out)
-        if kept is not None and kept.architecture == architecture_of(self.model):
-            self.kept, self.scores = as_tensors(kept.state_dict), dict(kept.metrics)
+        tensors = {} if kept is None else as_tensors(kept.state_dict)
+        own = {name: value.shape for name, value in self.model.state_dict().items()}
+        if kept is not None and {name: value.shape for name, value in tensors.items()} == own:
+            self.kept, self.scores = tensors, dict(kept.metrics)
         else:  # interrupted before there was one, it was removed, or made simpler at the end
             self.state.best_score = float("inf")
         self._start_clock()

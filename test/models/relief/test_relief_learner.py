@@ -59,6 +59,15 @@ def test_a_run_learns_and_its_checkpoint_renders(flight: Path, tmp_path: Path) -
     assert error[torch.isfinite(error)].mean() == pytest.approx(scores["model"]["depth_mae"], rel=0.25)
 
 
+def test_a_resumed_run_still_knows_its_best_weights(flight: Path, tmp_path: Path) -> None:
+    config = tiny(epochs=1, test_fraction=0.85)
+    train(flight, tmp_path / "run", config)
+    run = trainer._Run(trainer.make_fabric(config), trainer.open_data(flight, config), tmp_path / "run", config)
+    run.restore()
+    assert np.isfinite(run.state.best_score)
+    assert run.kept is not None
+
+
 def test_every_ray_that_ends_before_the_true_surface_is_told_so() -> None:
     """Others teach by chance; of these each lowers the logits where it met something solid, whatever is drawn."""
     model = random_relief(3)
