@@ -4,10 +4,9 @@
     python bench/render_node.py --quick    # the first for 10 s; exit status 1 when it misses 30 Hz, 100 %, p95 100 ms
 
 The player interpolates a flight to 50 Hz on /tf. The node renders at 30 Hz (rows that say so: at 60 Hz, of transforms
-at 120 Hz). The subscriber is `pose2rgbd monitor` on
-RGB and depth; latency runs from the stamp of the transform to the receipt of the image. Meanwhile this process asks the
-node for a parameter ten times a second, which takes as long as its executor is busy. Weights are random: values do not
-change the time. Writes bench/results/render_node.md.
+at 120 Hz). The subscriber is `pose2rgbd monitor` on RGB and depth; latency runs from the stamp of the transform to the
+receipt of the image. Meanwhile this process asks the node for a parameter ten times a second, which takes as long as
+its executor is busy. Weights are random: values do not change the time. Writes bench/results/render_node.md.
 """
 
 from __future__ import annotations
