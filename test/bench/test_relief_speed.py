@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from support.random_relief import random_relief, relief_checkpoint
+from support.scripts import load_script
 
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.backends import HAS_NUMBA
@@ -22,11 +22,7 @@ def relief_speed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleTyp
     """The bench, of two poses and one round."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it sets, put back afterwards
     monkeypatch.syspath_prepend(repository / "bench")
-    spec = importlib.util.spec_from_file_location("relief_speed", repository / "bench" / "relief_speed.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module: ModuleType = load_script("relief_speed", "bench")
     monkeypatch.setattr(module, "POSES", 2)
     monkeypatch.setattr(module, "ROUNDS", 1)
     return module

@@ -4,13 +4,11 @@ minutes.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.scripts import load_script
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.sim.city.config import CityConfig
@@ -24,15 +22,9 @@ SURVEY = FlightConfig(plan="street", altitude_m=8.0, distance_m=400.0, holdout=0
 
 
 @pytest.fixture(scope="module")
-def bench(repository: Path) -> Any:
+def bench() -> Any:
     """The bench as a module."""
-    spec = importlib.util.spec_from_file_location("closed_loop", repository / "bench/closed_loop.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["closed_loop"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("closed_loop", "bench")
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.scripts import load_script
 
 HALF_VIEW_RAD = np.radians(40.0)
 RANGE_M, STEP_S = 30.0, 0.2
@@ -18,15 +16,9 @@ POCKET = [(20.0, -15.0, 23.0, 15.0), (5.0, 12.0, 23.0, 15.0), (5.0, -15.0, 23.0,
 
 
 @pytest.fixture(scope="module")
-def example(repository: Path) -> Any:
+def example() -> Any:
     """examples/reactive_planner.py, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location("reactive_planner", repository / "examples/reactive_planner.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reactive_planner"] = module  # dataclasses look for it there
-    spec.loader.exec_module(module)
-    return module
+    return load_script("reactive_planner", "examples")
 
 
 class Boxes:

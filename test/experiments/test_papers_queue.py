@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.scripts import load_script
 
 from pose2rgbd_ros.experiments.settings import LocalizationConfig, TablesConfig, varied
 from pose2rgbd_ros.settings import read_yaml
 from pose2rgbd_ros.training import trainer
 from pose2rgbd_ros.training.families import train_config
 
-BENCH = Path(__file__).resolve().parents[2] / "bench/papers_queue.py"
-
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("papers_queue", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules["papers_queue"] = made  # where dataclasses look for the types of their fields
-    spec.loader.exec_module(made)
-    return made
+    return load_script("papers_queue", "bench")
 
 
 def test_a_queue_goes_on_where_it_was_stopped(

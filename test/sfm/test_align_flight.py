@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from support.scripts import load_script
 
 from pose2rgbd_ros.sfm.align import Alignment
 
 
 @pytest.fixture(scope="module")
-def bench(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("align_flight", repository / "bench" / "align_flight.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["align_flight"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def bench() -> ModuleType:
+    return load_script("align_flight", "bench")
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load_script(name: str) -> Any:
-    """The module of scripts/NAME.py, which no package holds."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+def load_script(name: str, folder: str = "scripts") -> Any:
+    """The module of FOLDER/NAME.py, which no package holds: of scripts, bench or examples, executed anew."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
+    # Dataclasses look for the types of their fields in sys.modules.
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

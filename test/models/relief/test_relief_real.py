@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from support.scripts import load_script
 
 from pose2rgbd_ros.dataset.reader import Dataset
 from pose2rgbd_ros.evaluation.pictures import measure
@@ -17,13 +17,8 @@ from pose2rgbd_ros.training.trainer import train
 
 
 @pytest.fixture(scope="module")
-def scenes(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("real_scenes", repository / "bench" / "real_scenes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def scenes() -> ModuleType:
+    return load_script("real_scenes", "bench")
 
 
 def test_sparse_points_become_depth(scenes: ModuleType, real_data: Path, tmp_path: Path) -> None:

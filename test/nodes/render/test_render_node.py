@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from pose2rgbd.msg import RelativeDepth, RenderStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from support.scripts import load_script
 
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.depth import decode_compressed_depth
@@ -221,12 +221,9 @@ def test_static_camera_is_stamped_as_of_now(bench, make_checkpoint, poses):
     bench.wait_state(RenderStatus.OK)
 
 
-def test_large_images_reach_a_best_effort_subscriber_of_another_process(ros_domain, repository):
+def test_large_images_reach_a_best_effort_subscriber_of_another_process(ros_domain):
     """With Fast DDS' own profile about half of these are lost, see bench/results/image_delivery.md."""
-    path = repository / "bench" / "image_delivery.py"
-    spec = importlib.util.spec_from_file_location("image_delivery", path)
-    bench_script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench_script)
+    bench_script = load_script("image_delivery", "bench")
     best = 0.0
     for _ in range(6):  # a machine with other work may lose some too
         delivered, _, _ = bench_script.measure(
