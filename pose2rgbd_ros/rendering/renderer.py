@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -374,22 +375,23 @@ def _has_gpu_driver() -> bool:
 def give_memory_back() -> None:
     """Let go of what loading a model has left: to be called where something was loaded, and may be at any time.
 
-    glibc keeps what was freed, of a relief as much as it has on disk; other libraries do not. Of LLVM, which loads
-    compiled code, the instructions are forgotten: 65 MB that stay in the system's cache of files as long as there is
-    room, and are read again should there be more to load.
+    glibc keeps what was freed, of a relief as much as it has on disk. Of libraries, what only loading has needed is
+    forgotten: it stays in the system's cache of files as long as there is room, and what is needed again is read again.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.malloc_trim(0)
-        for start, size in _instructions_of("libllvmlite"):
+        for start, size in _parts_of_files():
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
-def _instructions_of(library: str) -> Iterator[tuple[int, int]]:
-    """Address and bytes of the parts of a loaded library that are instructions, as its file has them."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, rights, *_, path = line.split(maxsplit=5)
-        if library in Path(path).name and rights == "r-xp":
+def _parts_of_files() -> Iterator[tuple[int, int]]:
+    """Address and bytes of the parts of memory that are as a library's file has them: nothing in them can be lost."""
+    maps = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    for told in maps[1:]:
+        addresses, rights, _, _, inode, *_ = told.split(maxsplit=5)
+        # Relocated addresses are the process' own ("anonymous") even where it may no longer write to them.
+        if rights in ("r-xp", "r--p") and inode != "0" and re.search(r"^Anonymous: +0 kB$", told, re.MULTILINE):
             start, end = (int(address, 16) for address in addresses.split("-"))
             yield start, end - start
 

@@ -101,10 +101,10 @@ def test_cuda_asked_for_and_absent(make_checkpoint: Any) -> None:
     assert Renderer(make_checkpoint(), device="auto").device == "cpu"
 
 
-def resident_kb(library: str) -> int:
-    """Of a loaded library's instructions."""
+def resident_kb(library: str, rights: str = "r-xp") -> int:
+    """Of a loaded library's instructions, or of other parts."""
     blocks = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.M)
-    mine = [block for block in blocks if library in block.partition("\n")[0] and " r-xp " in block]
+    mine = [block for block in blocks if library in block.partition("\n")[0] and f" {rights} " in block]
     assert mine, f"{library} is not loaded"
     return sum(int(re.findall(r"^Rss:\s+(\d+) kB", block, re.M)[0]) for block in mine)
 
@@ -114,8 +114,10 @@ def test_compiled_code_runs_on_without_what_loaded_it(tmp_path: Path) -> None:
     renderer = Renderer(write_small_relief(tmp_path / "hamlet"), "cpu")
     T = renderer.guard.example_T_map_cam
     before, held_kb = renderer.render(T), resident_kb("libllvmlite")
+    own_kb = resident_kb("libllvmlite", "rw-p")
     give_memory_back()
     assert resident_kb("libllvmlite") < held_kb / 10 + 100
+    assert resident_kb("libllvmlite", "rw-p") == own_kb, "what the process wrote is kept"
     after = renderer.render(T)
     for name, images in before.present().items():
         np.testing.assert_array_equal(after.present()[name], images)

@@ -55,7 +55,8 @@ Float32 = NDArray[np.float32]
 class ReliefTables(NamedTuple):
     """Arrays for render_kernels.py.
 
-    logits: (L, Y, X). top, around: of :func:`highest_layers`. seen: (L, Y, X) uint8. step_m: (3,) along x, y, z.
+    logits: (L, Y, X), rounded to half precision as in a checkpoint. top, around: of :func:`highest_layers`.
+    seen: (L, Y, X) uint8. step_m: (3,) along x, y, z.
     maps: (M, C) the sums of levels, one after another; starts, shapes, texel_m: (levels,), (levels, 2), (levels,).
     coarse: (Lc, Yc, Xc, Cv). coarse_step_m: (2,) across and up. sky: (rows, columns, C).
     charts: (M, C) the sums of levels, chart after chart; none: no rows. chart_of: (Z, Y, X) codes of blocks
@@ -81,7 +82,7 @@ class ReliefTables(NamedTuple):
 
 def relief_tables(config: ReliefConfig, state: Mapping[str, Any]) -> ReliefTables:
     """The tables of a network's state, arrays or tensors on the CPU by their names in a checkpoint."""
-    logits = _float32(state["volume.logits"])
+    logits = _float32(np.asarray(state["volume.logits"], np.float16))
     own, chart_of, chart_layout = _charts(config, state)
     levels = level_sums(config, _float32(state["features.maps"]))
     sizes = [rows * columns for rows, columns, _ in (level.shape for level in levels)]
@@ -256,7 +257,8 @@ class ReliefBackend:
         self._config = config
         self._T_vol_map = se3.inverse(config.T_map_vol)
         tables = relief_tables(config, state)
-        self._volume = tables.logits, tables.top, tables.around
+        # A quarter of a relief's memory: the march reads half precision as it is stored.
+        self._volume = tables.logits.astype(np.float16).view(np.uint16), tables.top, tables.around
         self._tables = patch_tables(tables)
         self._beams = pyramid(tables.top)
         self._layers = shader_layers(config, state)

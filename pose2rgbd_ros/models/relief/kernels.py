@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the runtime has no torch
     from pose2rgbd_ros.models.relief.march import Hits
 
 if HAS_NUMBA:
-    from pose2rgbd_ros.models.relief.simd import pointer
+    from pose2rgbd_ros.models.relief.simd import number_at, pointer
 
 _RAYS_A_TASK = 8192
 _ZERO, _ONE, _TOLERANCE = np.float32(0), np.float32(1), np.float32(TOLERANCE)
@@ -52,10 +52,11 @@ def highest_solid(logits, top):
 
 @compiled
 def bilinear(flat, base, to_u, to_v, u, v):
-    """Between flat[base] and its neighbours `to_u` and `to_v` on, at fractions u, v."""
-    first = flat[base] + (flat[base + to_u] - flat[base]) * u
-    base += to_v
-    second = flat[base] + (flat[base + to_u] - flat[base]) * u
+    """Between the number at `base` and its neighbours `to_u` and `to_v` on, at fractions u, v."""
+    first, beside = number_at(flat, base), number_at(flat, base + to_u)
+    first += (beside - first) * u
+    second, beside = number_at(flat, base + to_v), number_at(flat, base + to_v + to_u)
+    second += (beside - second) * u
     return first + (second - first) * v
 
 
@@ -70,8 +71,9 @@ def cell(position, size):
 def march_ray(flat, shape, top, around, ox, oy, oz, dx, dy, dz, clear):
     """One ray: (t, state, t_before, t_after, logit_before, logit_after) as :class:`march.Hits`.
 
-    flat: the logits of `shape` (L, Y, X) in a row. top, around: of :func:`highest_layers`, in a row each. All three are
-    pointers (:func:`simd.pointer`): arrays would be counted at each call. All else float32.
+    flat: the logits of `shape` (L, Y, X) in a row, float32 or the bits of half precision (:func:`simd.number_at`).
+    top, around: of :func:`highest_layers`, in a row each. All three are pointers (:func:`simd.pointer`): arrays would
+    be counted at each call. All else float32.
     clear: up to this t all samples are known to be above what is solid around them, so they are not looked at.
     """
     none = (_NAN, SKY, _NAN, _NAN, _ZERO, _ZERO)

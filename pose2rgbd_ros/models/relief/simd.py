@@ -3,9 +3,9 @@
 LLVM turns loops over a few channels into vector code only where it can prove that arrays do not overlap, which numba's
 arrays do not say, and a function called for a pixel pays for every array it is given, which is counted. So here are
 pointers, which are not: ``pointer(array)`` of a contiguous array, which must outlive it. ``load8(p, i)`` reads eight
-values from the i-th on, ``store(p, i, v)`` writes a register, ``splat8(x)`` fills one with a number, ``fma(a, b, c)``
-is a * b + c, fused where the processor can, and ``+``, ``-`` and ``*`` work between registers. Processors with narrower
-registers do the same in two or four steps. Nothing is checked.
+values from the i-th on, ``number_at(p, i)`` one, ``store(p, i, v)`` writes a register, ``splat8(x)`` fills one with a
+number, ``fma(a, b, c)`` is a * b + c, fused where the processor can, and ``+``, ``-`` and ``*`` work between registers.
+Processors with narrower registers do the same in two or four steps. Nothing is checked.
 """
 
 from __future__ import annotations
@@ -76,6 +76,26 @@ def load8_short(typing: Any, values: Any, index: Any) -> Any:
         return builder.sitofp(builder.sext(short, kinds[1]), ir.VectorType(ir.FloatType(), LANES))
 
     return Register(LANES)(values, index), generate
+
+
+@intrinsic
+def number_at(typing: Any, values: Any, index: Any) -> Any:
+    """A float32 by a pointer to float32, or to uint16 that are the bits of finite numbers in half precision."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        value = builder.load(builder.gep(arguments[0], [place]))
+        if values.dtype == types.float32:
+            return value
+        # Sign, exponent and fraction moved to where a float32 has them, then the exponents' zero: exact on any
+        # processor, where a conversion of its own may be missing.
+        wide = builder.shl(builder.sext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 13))
+        moved = builder.and_(wide, ir.Constant(ir.IntType(32), 0x8FFFE000))
+        return builder.fmul(builder.bitcast(moved, ir.FloatType()), ir.Constant(ir.FloatType(), 2.0**112))
+
+    if isinstance(values, types.CPointer) and values.dtype in (types.float32, types.uint16):
+        return types.float32(values, index), generate
+    return None
 
 
 load8, load16 = _load(Register(LANES)), _load(Register(WIDE_LANES))

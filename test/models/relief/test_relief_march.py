@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,3 +211,23 @@ def test_compiles_where_no_folder_can_be_written_to() -> None:
         "assert float(hits.t) == 5\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not kernels.HAS_NUMBA, reason="numba is not installed")
+def test_every_finite_half_precision_number_is_read_to_the_bit() -> None:
+    import numba
+
+    from pose2rgbd_ros.models.relief.simd import number_at, pointer
+
+    @numba.njit
+    def read(values: Any, numbers: Any) -> None:
+        at = pointer(values)
+        for index in range(len(numbers)):
+            numbers[index] = number_at(at, index)
+
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    values = values[np.isfinite(values)]
+    for stored in (values.view(np.uint16), values.astype(np.float32)):
+        numbers = np.empty(len(values), np.float32)
+        read(stored, numbers)
+        np.testing.assert_array_equal(numbers.view(np.uint32), values.astype(np.float32).view(np.uint32))
