@@ -8,7 +8,7 @@ processor time.
 Every place, size and seed is trained on and judged by itself; what is measured already in --out is kept, and the page
 is made of all that is there, so they may be measured one after the other. All figures are of frames that chose nothing.
 The last memory asked for is compared with the better, seed by seed, of relief without one and warp-12: the mean of the
-differences, and with several seeds its 95 % interval. Pictures side by side are in --out, for recordings are not part of
+differences, and with several seeds its 95 % interval. Pictures side by side are in --out: recordings are not part of
 the project.
 
 ms: median processor time of a picture of 256 x 256 pixels, RGB and depth, one thread.
