@@ -14,10 +14,9 @@ from pose2rgbd_ros.errors import UserError, counted, os_errors
 from pose2rgbd_ros.evaluation.machine import machine
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, frames_of_groups, show
 from pose2rgbd_ros.experiments.run import Job, OfSeeds, measure, render_cost
-from pose2rgbd_ros.experiments.settings import CompareConfig, Entry
+from pose2rgbd_ros.experiments.settings import CompareConfig, Entry, configured
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.settings import read_yaml, to_yaml_dict, write_yaml
-from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import pick_device
 
 
@@ -27,7 +26,7 @@ def jobs(entry: Entry, dataset: Path, config: CompareConfig, clock: str) -> list
         Job(
             f"{entry.model}-{entry.size}-seed{seed}",
             dataset,
-            train_config(
+            configured(
                 entry.model,
                 size=entry.size,
                 max_minutes=config.minutes,

@@ -36,7 +36,7 @@ from pose2rgbd_ros.experiments.run import (
     simulated,
     train_job,
 )
-from pose2rgbd_ros.experiments.settings import OPENSPLAT, LeagueConfig
+from pose2rgbd_ros.experiments.settings import OPENSPLAT, LeagueConfig, configured
 from pose2rgbd_ros.reports.page import Page, Picture, Section, listed
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.settings import read_yaml, to_flat, to_yaml_dict, write_yaml
@@ -44,7 +44,7 @@ from pose2rgbd_ros.sim.city.config import CityConfig
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig
 from pose2rgbd_ros.training.checkpoint import CHECKPOINT, load_checkpoint
-from pose2rgbd_ros.training.families import family_of, train_config
+from pose2rgbd_ros.training.families import family_of
 from pose2rgbd_ros.training.trainer import TrainResult
 
 logger = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ def _job(row: Row, seed: int, config: LeagueConfig, program: Program | None) -> 
     learns_nothing = _learns_nothing(row.model)
     budget = "" if learns_nothing else f"-{config.steps}steps" if config.steps else f"-{row.minutes:g}min"
     name = f"{row.place.dataset.resolve().name}-{row.model}-{row.place.size}{budget}-seed{seed}"
-    training = train_config(
+    training = configured(
         "gsplat" if row.model == OPENSPLAT else row.model,
         size=row.place.size,
         max_minutes=row.minutes,
@@ -247,7 +247,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _learns_nothing(model: str) -> bool:
-    return model != OPENSPLAT and family_of(model) == "warp"
+    return model != OPENSPLAT and family_of(model.partition(",")[0]) == "warp"
 
 
 def _city(folder: Path, seed: int, config: LeagueConfig) -> Path:

@@ -28,12 +28,13 @@ VARIANTS_HELP = (
 )
 
 
-def varied(config: TrainConfig, variant: str) -> TrainConfig | None:
+def varied(config: TrainConfig, variant: str, option: str = "--variants") -> TrainConfig | None:
     """A training with a variant's settings in place of its own; None where they mean nothing to its model.
 
     Args:
         variant: NAME=VALUE, and more of them after commas; "" changes nothing. A name without the part in front
             (alpha, for posegan.alpha) will do.
+        option: where it was given, for messages.
 
     Raises:
         UserError: no such setting, one that the experiment sets, a value out of its bounds.
@@ -47,13 +48,26 @@ def varied(config: TrainConfig, variant: str) -> TrainConfig | None:
         name = known.get(own.strip().replace("-", "_"), "")
         if not equals or not name or name in SET_BY_THE_EXPERIMENT:
             reason = "the experiment sets it" if name else f"no setting{settings.nearest(own, known)}"
-            raise UserError(f"--variants has {part!r} ({reason}); write NAME=VALUE with a setting of pose2rgbd train")
-        values[name] = _read(part, text, fields[name].type)
+            raise UserError(f"{option} has {part!r} ({reason}); write NAME=VALUE with a setting of pose2rgbd train")
+        values[name] = _read(part, text, fields[name].type, option)
         used = used or config.uses(name)
     return settings.from_flat(type(config), values) if used else None
 
 
-def _read(part: str, text: str, kind: Any) -> Any:
+def configured(word: str, **values: Any) -> TrainConfig:
+    """The training of a model as --models has it: its name, and after commas settings of its own (relief,memory=auto).
+
+    Raises:
+        UserError: an unknown model; what :func:`varied` raises; settings that mean nothing to the model.
+    """
+    model, _, variant = word.partition(",")
+    config = varied(train_config(model, **values), variant, "--models")
+    if config is None:
+        raise UserError(f"--models has {word!r}: {variant} means nothing to {model}")
+    return config
+
+
+def _read(part: str, text: str, kind: Any, option: str) -> Any:
     """A value in the type of its setting."""
     value, kinds = yaml.safe_load(text), set(get_args(kind)) or {kind}
     if any(get_origin(each) is Literal for each in kinds):  # choices are checked with the settings
@@ -62,10 +76,10 @@ def _read(part: str, text: str, kind: Any) -> Any:
         try:
             return None if value is None else float(value)  # 2e-05 is text to PyYAML
         except ValueError:
-            raise UserError(f"--variants has {part!r}; its value must be a number") from None
+            raise UserError(f"{option} has {part!r}; its value must be a number") from None
     plain = kinds & {int, bool, str, NoneType}
     if plain and type(value) not in plain:
-        raise UserError(f"--variants has {part!r}; its value must be of type {min(each.__name__ for each in plain)}")
+        raise UserError(f"{option} has {part!r}; its value must be of type {min(each.__name__ for each in plain)}")
     return value
 
 
@@ -81,7 +95,9 @@ class CompareConfig:
     """Settings of `pose2rgbd experiments compare`."""
 
     models: tuple[str, ...] = setting(
-        COMPARED, "the models, such as base or warp-12; relief@512 is relief trained and measured at 512 px"
+        COMPARED,
+        "the models, such as base or warp-12; relief@512 is relief trained and measured at 512 px, relief,memory=auto "
+        "relief with a setting of pose2rgbd train",
     )
     minutes: float = setting(
         10.0, "training time of each run in minutes of the processor (on a GPU: of the wall)", ge=0.0
@@ -104,7 +120,7 @@ class CompareConfig:
         if len({(entry.model, entry.size) for entry in self.entries()}) < len(self.models):
             raise UserError("a model is named twice in --models, with the same size")
         for entry in self.entries():
-            if not train_config(entry.model).shows_images:
+            if not configured(entry.model).shows_images:
                 raise UserError(f"{entry.model} shows no pictures; compare poses with experiments localization")
         if not all(LEAST_SIZE <= size <= MOST_SIZE for size in self.render_sizes):
             raise UserError(f"--render-sizes must lie in {LEAST_SIZE}..{MOST_SIZE}: {self.render_sizes}")
@@ -116,7 +132,7 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the comparison: a model and the side of its images in pixels."""
+    """A row of the comparison: a model, as :func:`configured` takes it, and the side of its images in pixels."""
 
     name: str
     model: str
@@ -124,10 +140,10 @@ class Entry:
 
 
 def _entry(name: str, size: int) -> Entry:
-    match = re.fullmatch(r"([^@]+)(?:@([1-9]\d{1,3}))?", name)
+    match = re.fullmatch(r"([^@,]+)(?:@([1-9]\d{1,3}))?(,[^@]+)?", name)
     if match is None or not LEAST_SIZE <= int(match[2] or size) <= MOST_SIZE:
-        raise UserError(f"--models has {name!r}; write a model, or model@pixels such as relief@512")
-    return Entry(name, match[1], int(match[2] or size))
+        raise UserError(f"--models has {name!r}; write a model, model@pixels (relief@512), or one,NAME=VALUE")
+    return Entry(name, match[1] + (match[3] or ""), int(match[2] or size))
 
 
 # The league: renderers for a CPU at growing budgets.
@@ -141,8 +157,9 @@ class LeagueConfig:
     """Settings of `pose2rgbd experiments league`."""
 
     models: tuple[str, ...] = setting(
-        ("relief", "warp-12", "base", "slice-10", OPENSPLAT),
-        "who takes part beside the nearest frame; opensplat is a program of others, and left out where there is none",
+        ("relief", "relief,memory=auto", "warp-12", "base", "slice-10", OPENSPLAT),
+        "who takes part beside the nearest frame, a model or one with settings of pose2rgbd train; opensplat is a "
+        "program of others, and left out where there is none",
     )
     minutes: tuple[float, ...] = setting(
         (1.5, 5.0, 15.0), "budgets of a training, in minutes of one thread of the processor"
@@ -170,7 +187,7 @@ class LeagueConfig:
         if not self.ours:
             raise UserError(f"--models has {OPENSPLAT} alone; name one of ours beside it, such as relief")
         for model in self.ours:
-            if not train_config(model).shows_images:
+            if not configured(model).shows_images:
                 raise UserError(f"{model} shows no pictures; compare poses with experiments localization")
 
     @property

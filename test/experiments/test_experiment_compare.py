@@ -114,6 +114,13 @@ def test_a_model_may_have_a_size_of_its_own(tmp_path: Path) -> None:
     assert {(job.config.size, job.config.max_minutes, job.config.clock) for job in planned} == {(512, 3.0, "cpu")}
 
 
+def test_a_model_may_have_settings_of_its_own(tmp_path: Path) -> None:
+    plain, auto = config(models=("relief", "relief@64,memory=auto")).entries()
+    planned = [jobs(entry, tmp_path, config(), "cpu")[0] for entry in (plain, auto)]
+    assert [job.name for job in planned] == ["relief-32-seed0", "relief,memory=auto-64-seed0"]
+    assert [(job.config.size, job.config.relief.memory) for job in planned] == [(32, "none"), (64, "auto")]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -122,6 +129,9 @@ def test_a_model_may_have_a_size_of_its_own(tmp_path: Path) -> None:
         ({"models": ("base", "base@32")}, "named twice"),
         ({"models": ("warp-x",)}, "unknown model 'warp-x'"),
         ({"models": ("relief@9",)}, "model@pixels"),
+        ({"models": ("relief,memories=full",)}, "--models has 'memories=full' .*no setting.*memory"),
+        ({"models": ("relief,seed=2",)}, "--models has 'seed=2' .the experiment sets it"),
+        ({"models": ("base,bce_weight=2",)}, "bce_weight=2 means nothing to base"),
         ({"render_sizes": (8,)}, "--render-sizes must lie in"),
     ],
 )

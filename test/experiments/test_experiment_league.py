@@ -384,6 +384,7 @@ def test_crossings_in_words() -> None:
         ({"models": ("opensplat",)}, "has opensplat alone"),
         ({"models": ("warp-x",)}, "unknown model 'warp-x'"),
         ({"models": ("posenet",)}, "shows no pictures"),
+        ({"models": ("relief,memory=most",)}, "memory"),
         ({"minutes": (0.0,)}, "--minutes must be above 0"),
         ({"sizes": (8,)}, "--sizes must lie in"),
     ],
