@@ -410,7 +410,7 @@ class Settings(TrainConfig):
 
     RECIPES: ClassVar[dict[str, Recipe]] = {
         "default": Recipe(
-            learning_rate=2e-3,  # of the shader; features and occupancy learn at multiples of it
+            learning_rate=2e-3,  # of shader and features; occupancy learns at a multiple of it
             schedule="cosine",
             warmup=0.03,
             batch_size=4,

@@ -279,10 +279,11 @@ def rotation_matrix(rotation_vector: Tensor) -> Tensor:
     return result
 
 
-# Learning rates as multiples of the shader's: a texel is seen by few rays of few frames.
-MAPS_FACTOR, LOGITS_FACTOR = 5.0, 20.0
-# Of large images a step sees patches, so a texel's turn comes a few times in a run: large steps then leave their noise
-# behind (at 512 px two minutes lost 2 dB on the start; with these smaller ones they gain).
+# Learning rate of the occupancy as a multiple of the shader's; texels learn at the shader's own. A texel is seen by few
+# rays of few frames, and larger steps leave the noise of those in it: five times as large ones cost photographs 1.6 dB.
+LOGITS_FACTOR = 20.0
+TEXELS = ("maps", "coarse", "sky", "charts")
+# Of large images a step sees patches, so a logit's turn comes a few times in a run.
 PATCHES_FACTOR = 0.3
 # Surfaces farther from the truth than this many layers are for the occupancy loss: the depth's slope says nothing.
 DEPTH_REACH_LAYERS = 3.0
@@ -429,9 +430,9 @@ class ReliefLearner(Learner):
 
     def after_step(self) -> None:
         self.steps += 1
-        rate = self._rate * (PATCHES_FACTOR if self._rays.shape[0] > self._settings.crop else 1.0)
-        of_maps, of_logits = MAPS_FACTOR * rate, LOGITS_FACTOR * rate
-        self.tables.step({"logits": of_logits, "maps": of_maps, "coarse": of_maps, "sky": of_maps, "charts": of_maps})
+        whole = self._rays.shape[0] <= self._settings.crop
+        of_logits = self._rate * LOGITS_FACTOR * (1.0 if whole else PATCHES_FACTOR)
+        self.tables.step({**dict.fromkeys(TEXELS, self._rate), "logits": of_logits})
         if int(self.steps) % CORRECT_EVERY:
             return
         if self._memory is not None and (self.exposures is not None or self.corrections is not None):
