@@ -281,7 +281,8 @@ def test_auto_remembers_where_that_shows_more(
             for index, T in enumerate(whole.T_map_cam):
                 rgb = (whole.rgb(index) * generator.uniform(0.2, 1.0)).astype(np.uint8)
                 writer.add(int(whole.stamps_ns[index]), T, rgb, whole.depth(index))
-    config = dataclasses.replace(tiny(memory="auto", exposure="none"), test_fraction=0.4, keep="last")
+    # Long enough for the shader to learn what to make of what it looks up.
+    config = dataclasses.replace(tiny(memory="auto", exposure="none"), epochs=12, test_fraction=0.4, keep="last")
     result = train(flight, tmp_path / "run", config)
     kept = load_checkpoint(tmp_path / "run")
     assert ("memory_frames" in kept.architecture) != spoiled
