@@ -387,11 +387,11 @@ def give_memory_back() -> None:
 
 def _parts_of_files() -> Iterator[tuple[int, int]]:
     """Address and bytes of the parts of memory that are as a library's file has them: nothing in them can be lost."""
-    maps = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
-    for told in maps[1:]:
-        addresses, rights, _, _, inode, *_ = told.split(maxsplit=5)
+    mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    for mapping in mappings[1:]:
+        addresses, rights, _, _, inode, *_ = mapping.split(maxsplit=5)
         # Relocated addresses are the process' own ("anonymous") even where it may no longer write to them.
-        if rights in ("r-xp", "r--p") and inode != "0" and re.search(r"^Anonymous: +0 kB$", told, re.MULTILINE):
+        if rights in ("r-xp", "r--p") and inode != "0" and re.search(r"^Anonymous: +0 kB$", mapping, re.MULTILINE):
             start, end = (int(address, 16) for address in addresses.split("-"))
             yield start, end - start
 

@@ -257,7 +257,7 @@ class ReliefBackend:
         self._config = config
         self._T_vol_map = se3.inverse(config.T_map_vol)
         tables = relief_tables(config, state)
-        # A quarter of a relief's memory: the march reads half precision as it is stored.
+        # In half precision, as stored, they take half of the memory; the march converts what it reads.
         self._volume = tables.logits.astype(np.float16).view(np.uint16), tables.top, tables.around
         self._tables = patch_tables(tables)
         self._beams = pyramid(tables.top)
