@@ -93,7 +93,7 @@ def studies() -> list[Study]:
             f"{table} --width 0.25", ("bce_reduction=sum", RATE), epochs=30, seeds=5,
         ),
         Study(
-            "slices-narrow-100", "The same until the error on frames that choose has settled: 100 epochs.",
+            "slices-narrow-100", "The same for 100 epochs.",
             f"{table} --width 0.25", (RATE,), epochs=100,
         ),
         Study(

@@ -20,6 +20,7 @@ import argparse
 import csv
 import json
 import os
+import textwrap
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,15 +185,13 @@ def main() -> None:
         parser.error("give --data, or set POSE2RGBD_REAL_DATA")
     torch.set_num_threads(1)
     relief = ReliefSettings(depth=args.depth, exposure=args.exposure, refine_poses=args.refine_poses)
-    lines = [
-        f"`python bench/real_scenes.py --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} processor "
-        "minutes a model "
-        f"(one thread of {processor()}), seed {args.seed}. All figures are of frames that chose nothing; warp-12 "
-        "learns nothing.",
-        "Seneca's depth is compared at points of structure from motion that no training had, but that were found from "
-        "all "
-        "of its photographs.",
-    ]
+    head = (
+        f"`python bench/real_scenes.py --minutes {args.minutes:g}`: {args.size} px, {args.minutes:g} processor minutes "
+        f"a model (one thread of {processor()}), seed {args.seed}. All figures are of frames that chose nothing; "
+        "warp-12 learns nothing. Seneca's depth is compared at points of structure from motion that no training had, "
+        "but that were found from all of its photographs."
+    )
+    lines = [textwrap.fill(head, 120)]
     for scene in args.scenes.split(","):
         folder, make = SCENES[scene]
         datasets = [args.out / f"{scene}-{use}" for use in ("learned", "judged")]

@@ -38,14 +38,13 @@ from pose2rgbd_ros.evaluation.held_out import choose_frames
 from pose2rgbd_ros.evaluation.machine import processor
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.experiments.pictures import draw_side_by_side, show
-from pose2rgbd_ros.experiments.run import interval
+from pose2rgbd_ros.experiments.run import Job, interval, train_job
 from pose2rgbd_ros.models.relief.config import ReliefSettings
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.reports.table import Column, Table, mean_spread
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
 from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.metrics import spread
-from pose2rgbd_ros.training.trainer import train
 
 RESULT = Path(__file__).parent / "results" / "relief_memory.md"
 MEMORIES = ("none", "thin", "full", "auto")
@@ -63,7 +62,7 @@ COLUMNS = (
     Column("images", "images seen", mean_spread(",.0f")),
 )
 # What is compared: name, unit, how it is written, and whether more is better.
-AHEAD = {
+COMPARED = {
     "psnr_db": ("PSNR, dB", "+.2f", True), "ssim": ("SSIM", "+.3f", True), "depth_mae": ("depth, m", "+.3f", False),
 }  # fmt: skip
 
@@ -95,21 +94,24 @@ def milliseconds(run: Path, dataset: Dataset) -> float:
 
 
 def measure_place(place: str, size: int, seed: int, args: argparse.Namespace) -> None:
-    """Train what is not trained, measure, draw; rows go to a file of the place, the size and the seed."""
+    """Train what is not trained to its end, measure, draw; rows go to a file of the place, the size and the seed."""
     name = place.split("=")[0]
     file = args.out / f"{name}-{size}-{seed}.json"
-    if file.exists():
+    before = json.loads(file.read_text()) if file.exists() else {"rows": {}}
+    there = {row["name"] for rows in before["rows"].values() for row in rows}
+    if before.get("minutes") == args.minutes and there.issuperset(map(title_of, args.memories)):
         return
+    memories = [memory for memory in MEMORIES if memory in args.memories or title_of(memory) in there]
     learned, judged = datasets(place, args.data, args.out)
     dataset, rows = Dataset(judged), dict[str, list[dict[str, Any]]]()
-    runs = {title_of(memory): args.out / "runs" / f"{name}-{size}-{memory}-{seed}" for memory in args.memories}
+    runs = {title_of(memory): args.out / "runs" / f"{name}-{size}-{memory}-{seed}" for memory in memories}
     runs[WARP] = args.out / "runs" / f"{name}-{size}-warp-{seed}"
     common: dict[str, Any] = {"size": size, "split": args.split, "seed": seed, "tensorboard": False}
     for title, run in runs.items():
-        if not (run / "checkpoint").exists():
-            relief = {} if title == WARP else {"relief": ReliefSettings(memory=title.split()[-1])}  # type: ignore[arg-type]
-            model = "warp-12" if title == WARP else "relief"
-            train(learned, run, train_config(model, max_minutes=args.minutes, clock="cpu", **common, **relief))
+        relief = {} if title == WARP else {"relief": ReliefSettings(memory=title.split()[-1])}  # type: ignore[arg-type]
+        model = "warp-12" if title == WARP else "relief"
+        config = train_config(model, max_minutes=args.minutes, clock="cpu", **common, **relief)
+        train_job(Job(run.name, learned, config), run)  # goes on with one that was stopped
         found = measure(run, judged, device="cpu")
         checkpoint = load_checkpoint(run)
         facts = {
@@ -146,23 +148,24 @@ def page(args: argparse.Namespace) -> str:
     for place, size in sorted({(one["place"], one["size"]) for one in measured}):
         runs = [one for one in measured if (one["place"], one["size"]) == (place, size)]
         seeds, minutes = ", ".join(str(one["seed"]) for one in runs), runs[0]["minutes"]
-        told = f"{size} px, {minutes:g} processor minutes a training, seeds {seeds}. {runs[0]['head']}."
+        head = f"{size} px, {minutes:g} processor minutes a training, seeds {seeds}. {runs[0]['head']}."
         for group in runs[0]["rows"]:
             by_seed = [{row["name"]: row for row in one["rows"][group]} for one in runs]
             table = Table(COLUMNS)
             for name in by_seed[0]:
-                found = [rows[name] for rows in by_seed]
+                found = [rows[name] for rows in by_seed if name in rows]
                 values = {column.key: [row.get(column.key, math.nan) for row in found] for column in COLUMNS[1:]}
                 table.rows.append({"name": name, **values})
-            parts += [f"**{place}, {group}**: {told}", table.markdown(), textwrap.fill(ahead(by_seed), 120)]
+            parts += [f"**{place}, {group}**: {head}", table.markdown(), textwrap.fill(differences(by_seed), 120)]
     return "\n\n".join(parts) + "\n"
 
 
-def ahead(by_seed: list[dict[str, dict[str, Any]]]) -> str:
+def differences(by_seed: list[dict[str, dict[str, Any]]]) -> str:
     """What the last memory's figures are minus the better of none and warp-12, seed by seed."""
     memory = [name for name in by_seed[0] if name != WARP][-1]
+    by_seed = [rows for rows in by_seed if memory in rows]
     said = []
-    for key, (what, style, more) in AHEAD.items():
+    for key, (what, style, more) in COMPARED.items():
         rivals = [[rows[name][key] for name in (title_of("none"), WARP) if name in rows] for rows in by_seed]
         better = [max(values) if more else min(values) for values in rivals]
         apart = [rows[memory][key] - best for rows, best in zip(by_seed, better, strict=True)]

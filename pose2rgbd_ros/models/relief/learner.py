@@ -280,7 +280,7 @@ def rotation_matrix(rotation_vector: Tensor) -> Tensor:
 
 
 # Learning rate of the occupancy as a multiple of the shader's; texels learn at the shader's own. A texel is seen by few
-# rays of few frames, and larger steps leave the noise of those in it: five times as large ones cost photographs 1.6 dB.
+# rays of few frames, and larger steps leave the noise of those in it: five times as large ones cost Seneca 1.3 dB.
 LOGITS_FACTOR = 20.0
 TEXELS = ("maps", "coarse", "sky", "charts")
 # Of large images a step sees patches, so a logit's turn comes a few times in a run.
