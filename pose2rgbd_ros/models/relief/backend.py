@@ -300,7 +300,7 @@ class ReliefBackend:
         features += 0 if self._memory is None else MEMORY_CHANNELS
         T_grid_cam = T_vol_cam[:3] / np.array(config.step_m)[:, None]
         memory = self._looked_up(T_vol_cam, T_grid_cam, frame)
-        light = light_at(*self._light, T_vol_cam, config.depth_scale_m)
+        light = light_at(*self._light, T_vol_cam, config.depth_scale_m, config.light_reach)
         met = frame.direction, frame.state, frame.t
         within = WITHIN[: config.rays_within if min(frame.shape) > 1 else 0]
         ends = frame.ends(len(within))

@@ -459,6 +459,7 @@ class ReliefConfig:
     unit_m: float = setting(1.0, "metres in one unit of the dataset's depth (relative depth has its own)", ge=1e-9)
     charts: int = setting(0, "feature textures along what does not face up", ge=0)
     light_frames: int = setting(0, "training frames whose light is known", ge=0)
+    light_reach: float = setting(0.2, "how far in typical depths their light is that of a view", ge=1e-3)
     edge_rays: int = setting(1, "rays through a pixel at a silhouette, whose features are averaged", ge=1, le=4)
     memory_frames: int = setting(0, "training frames that are remembered", ge=0)
     memory_views: int = setting(8, "of which so many are looked up for a picture", ge=1, le=MOST_VIEWS)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.geometry import se3
-from pose2rgbd_ros.geometry.arrays import Float64
+from pose2rgbd_ros.geometry.arrays import Float32, Float64
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.charts import Charts, choose_charts
 from pose2rgbd_ros.models.relief.config import (
@@ -34,6 +34,7 @@ from pose2rgbd_ros.models.relief.config import (
     tiled,
 )
 from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
+from pose2rgbd_ros.models.relief.gains import differ, in_average_light, matched_gains
 from pose2rgbd_ros.models.relief.kernels import BLOCK
 from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
 from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief, glances
@@ -42,7 +43,6 @@ from pose2rgbd_ros.models.relief.surface import SurfaceDepth, surface_depth
 from pose2rgbd_ros.training.config import Recipe
 from pose2rgbd_ros.training.data import TrainingData
 from pose2rgbd_ros.training.learner import Learner, in_several_processes, require_one_process
-from pose2rgbd_ros.training.metrics import batches
 from pose2rgbd_ros.training.trainer import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,6 @@ logger = logging.getLogger(__name__)
 # neighbours tell of one another's light is kept in the checkpoint (light.py).
 #
 # The pull is towards where they begin: what all frames of a stretch have in common, hardly a step tells.
-
-
-WORTH_EXPOSURE = 0.04  # standard deviation of gains from which "auto" learns them; of even light a start makes 0.02
-TO_DEVIATION = 1.4826  # of a median deviation
-# With a memory they begin at so much of that: frames looked up for a view bring the light of its surroundings along.
-BESIDE_MEMORY = 0.5
 
 
 class Exposures(nn.Module):
@@ -85,30 +79,10 @@ class Exposures(nn.Module):
         return rgb * log_gain.exp()[..., None, None] + offset[..., None, None]
 
     @torch.no_grad()
-    def start(self, indices: np.ndarray, rendered: Tensor, recorded: Tensor) -> None:
-        """Set the gains of frames by what a first guess of the place shows: both (B, 3, H, W) in 0..1.
-
-        A run sees each frame a few times only, too few to learn a gain from 1 on. Pixels too dark or clipped say
-        nothing.
-        """
-        told = (rendered > 0.1) & (recorded > 0.02) & (recorded < 0.98)
-        sums = [torch.where(told, image, 0.0).sum(dim=(2, 3)) for image in (recorded, rendered)]
-        ratio = (sums[0] + 1e-3) / (sums[1] + 1e-3)
-        frames = torch.from_numpy(np.asarray(indices, np.int64))
-        self.residual[frames, 0] = ratio.log().clamp(-1.0, 1.0).to(self.residual)
-        self.begin[frames] = self.residual[frames]
-
-    @torch.no_grad()
-    def differ(self) -> bool:
-        """Whether the training frames' gains are farther apart than what a first guess of a place makes of them."""
-        log_gain = self.residual[self._train, 0].mean(1)
-        return bool((log_gain - log_gain.median()).abs().median() > WORTH_EXPOSURE / TO_DEVIATION)
-
-    @torch.no_grad()
-    def begin_at(self, share: float) -> None:
-        """Begin with a share of what :meth:`start` found."""
-        self.residual.mul_(share)
-        self.begin.mul_(share)
+    def begin_with(self, log_gain: np.ndarray) -> None:
+        """Begin with gains (T, 3) of the training frames: a run sees each too few times to learn them from 1 on."""
+        self.residual[self._train, 0] = torch.from_numpy(log_gain).to(self.residual)
+        self.begin.copy_(self.residual)
 
     def light(self, indices: np.ndarray) -> Tensor:
         """(B, 2, 3) of the frames `indices` (B,): logarithm of the gain, and offset."""
@@ -290,17 +264,12 @@ DEPTH_REACH_LAYERS = 3.0
 # Light and poses: one number that every pixel of a frame speaks of, but only when the frame's turn comes.
 EXPOSURE_FACTOR, POSE_FACTOR = 2.0, 5.0
 SEEN_FROM = 0.3  # of the run: before, what rays meet without known depth may be nothing real
-COARSE_PIXELS = 32  # a side: enough to tell the light of a picture
+GAIN_RAYS = 2_000_000  # of all frames: enough to tell their light
 OCCUPANCY_RAYS = 0.25  # share of the rays of a step that the occupancy loss takes
 BESIDE_WEIGHT = 3.0  # in it, of rays that end beside the true surface
 DIRECT_WEIGHT = 0.2  # of the colour without memory and shader, so that it is there where no frame sees
 CORRECT_EVERY = 20  # steps
 NEAR_LAYERS = 1.5  # how far before and behind the surface it looks
-
-
-def _may_learn_exposure(chosen: ReliefSettings) -> bool:
-    """Whether each frame's light is learnt, or, by itself, where frames have something to be compared with."""
-    return chosen.exposure == "learn" or (chosen.exposure == "auto" and chosen.start and not in_several_processes())
 
 
 class ReliefLearner(Learner):
@@ -317,28 +286,27 @@ class ReliefLearner(Learner):
         depth: SurfaceDepth,
         model: Relief,
         memory: MemoryTraining | None = None,
+        gains: Float32 | None = None,
     ) -> None:
         """`depth` to learn from; `model` is the network as it starts, of the whole place or of a tile of it; `memory`
-        of its remembered frames."""
+        of its remembered frames; `gains` (T, 3), logarithms, that the light of the training frames begins with."""
         super().__init__()
         self._data, self._device, self._seed = data, device, config.seed
         self._settings: ReliefSettings = config.relief
         chosen, train = self._settings, data.split.train
         self._depth, self.model, self._memory = depth, model, memory
         frames = len(data.dataset)
-        self.exposures = Exposures(frames, train) if _may_learn_exposure(chosen) else None
+        learnt = chosen.exposure == "learn" or gains is not None
+        self.exposures = Exposures(frames, train) if learnt else None
         self.corrections = PoseCorrections(frames, train) if chosen.refine_poses else None
         camera = data.cache.camera
         self._focal_px = camera.focal_px
         self._rays = torch.from_numpy(camera.rays()).float().to(device)
-        if self.exposures is not None and chosen.start:
-            self._start_exposures(self.exposures)
-        if chosen.exposure == "auto" and self.exposures is not None and not self.exposures.differ():
-            self.exposures = None
         if self.exposures is not None:
-            self.model.take_light(data.T_map_cam[train])
+            if gains is not None:
+                self.exposures.begin_with(gains)
+            self.model.take_light(data.T_map_cam[train], gains)
             if self._memory is not None:
-                self.exposures.begin_at(BESIDE_MEMORY)
                 self._correct_memory()
             self._tell_light(self.exposures)
         # How many steps were made: the random choices of each depend on it alone, so a resumed run repeats them.
@@ -408,20 +376,6 @@ class ReliefLearner(Learner):
         self.model.volume.mark_seen((made.origin[told_by_colour] + t * made.direction[told_by_colour]).detach())
         if in_several_processes():  # each has rays of its own, and the checkpoint is of the first
             torch.distributed.all_reduce(self.model.volume.seen, torch.distributed.ReduceOp.MAX)
-
-    @torch.no_grad()
-    def _start_exposures(self, exposures: Exposures) -> None:
-        """First gains of the training frames, by what the fused start shows at a coarse grid of pixels."""
-        step = max(1, len(self._rays) // COARSE_PIXELS)
-        self.model.eval()
-        for chunk in batches(self._data.split.train):
-            T_map_cam = torch.from_numpy(self._data.T_map_cam[chunk])
-            shown = self.model(T_map_cam, self._rays[::step, ::step].cpu(), self._focal_px)
-            recorded = self._data.truth(chunk)[0][..., ::step, ::step]
-            met = torch.isfinite(shown.depth)[:, None]
-            colour = shown.rgb if shown.direct is None else shown.direct  # a memory shows the frame itself
-            exposures.start(chunk, torch.where(met, colour, 0.0), recorded)
-        self.model.train()
 
     def _tell_light(self, exposures: Exposures) -> None:
         """A view is shown in the light that was learnt of the frames near it so far."""
@@ -699,6 +653,14 @@ def _charts(chosen: ReliefSettings, network: ReliefConfig, points: Callable[[], 
     return None if found.number == 0 or (automatic and found.share < WORTH_CHARTS) else found
 
 
+def _gains(chosen: ReliefSettings, points: Callable[[], Iterator[SeenPoints]], network: ReliefConfig) -> Float32 | None:
+    """Logarithms (T, 3) of what the light of the training frames begins with; None where none is learnt or begun."""
+    if not chosen.start or chosen.exposure == "none" or in_several_processes():
+        return None
+    gains = matched_gains(points(), network)
+    return gains if chosen.exposure == "learn" or differ(gains) else None
+
+
 class _Frames:
     """The depth of some frames of a dataset, looked up one by one."""
 
@@ -737,6 +699,9 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     model = Relief(network)
     if charts is not None:
         model.features.chart_of.copy_(torch.from_numpy(charts.codes))
-    fuse(model, seen_points(network, *place), chosen.start)  # without a start too: what was seen is known
+    gains = _gains(chosen, lambda: seen_points(network, *place, most=GAIN_RAYS), network)
+    points = seen_points(network, *place)
+    # Without a start too: what was seen is known.
+    fuse(model, points if gains is None else in_average_light(points, gains), chosen.start)
     memory = None if kept is None else MemoryTraining(model, kept, data, depth)
-    return ReliefLearner(config, recipe, data, device, depth, model, memory)
+    return ReliefLearner(config, recipe, data, device, depth, model, memory, gains)

@@ -44,7 +44,7 @@ from pose2rgbd_ros.models.relief.config import (
     chart_texels,
 )
 from pose2rgbd_ros.models.relief.kernels import Tops, highest_layers, march_fast
-from pose2rgbd_ros.models.relief.light import light_at, neighbours_tell, viewpoints
+from pose2rgbd_ros.models.relief.light import choose_reach, light_at, neighbours_tell, viewpoints
 from pose2rgbd_ros.models.relief.lookup import bilinear, chart_codes, lookup, sample_charts, sample_grid, sample_maps
 from pose2rgbd_ros.models.relief.memory import (
     TINY,
@@ -374,7 +374,7 @@ class Light(nn.Module):
 
     def __init__(self, config: ReliefConfig) -> None:
         super().__init__()
-        self._scale_m = config.depth_scale_m
+        self._scale_m, self._reach = config.depth_scale_m, config.light_reach
         self.register_buffer("frames", torch.zeros(config.light_frames, 2, 3))
         self.register_buffer("views", torch.zeros(config.light_frames, 6))
 
@@ -382,13 +382,13 @@ class Light(nn.Module):
     def keep(self, light: Tensor) -> None:
         """Take the logarithms of gains and the offsets (T, 2, 3) of frames, so far as their neighbours tell them."""
         frames, views = light.cpu().numpy(), self.views.cpu().numpy()
-        self.frames.copy_(light * neighbours_tell(frames, views, self._scale_m))
+        self.frames.copy_(light * neighbours_tell(frames, views, self._scale_m, self._reach))
 
     @torch.no_grad()
     def forward(self, rgb: Tensor, T_vol_cam: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in the light of the frames near the poses (B, 4, 4)."""
         frames, views = (values.cpu().numpy() for values in (self.frames, self.views))
-        light = np.stack([light_at(frames, views, T, self._scale_m) for T in T_vol_cam.cpu().numpy()])
+        light = np.stack([light_at(frames, views, T, self._scale_m, self._reach) for T in T_vol_cam.cpu().numpy()])
         factor, summand = torch.from_numpy(light).to(rgb).unbind(1)
         return rgb * factor[..., None, None] + summand[..., None, None]
 
@@ -440,11 +440,17 @@ class Relief(nn.Module):
         self.memory = Memory(config) if config.memory_frames else None
         self.light = Light(config) if config.light_frames else None
 
-    def take_light(self, T_map_cam: Float64) -> None:
-        """From now on know the light of frames at poses (T, 4, 4): that of the place, until :class:`Light` is told."""
-        self.config = dataclasses.replace(self.config, light_frames=len(T_map_cam))
-        self.light = Light(self.config).to(self.volume.logits.device)
+    def take_light(self, T_map_cam: Float64, log_gain: Float32 | None = None) -> None:
+        """From now on know the light of frames at poses (T, 4, 4): that of the place, until :class:`Light` is told.
+
+        log_gain: (T, 3), a first guess of it, by which is chosen how far a frame's light reaches.
+        """
         views = viewpoints(se3.inverse(self.config.T_map_vol) @ T_map_cam)
+        changed: dict[str, Any] = {"light_frames": len(T_map_cam)}
+        if log_gain is not None:
+            changed["light_reach"] = choose_reach(log_gain, views, self.config.depth_scale_m)
+        self.config = dataclasses.replace(self.config, **changed)
+        self.light = Light(self.config).to(self.volume.logits.device)
         self.light.views.copy_(torch.from_numpy(views))
 
     @property

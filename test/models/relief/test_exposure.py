@@ -18,9 +18,10 @@ from pose2rgbd_ros.dataset.writer import DatasetWriter
 from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
-from pose2rgbd_ros.models.relief.config import ReliefSettings
+from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, SeenPoints
+from pose2rgbd_ros.models.relief.gains import differ, in_average_light, matched_gains
 from pose2rgbd_ros.models.relief.learner import Exposures
-from pose2rgbd_ros.models.relief.light import light_at, neighbours_tell, viewpoints
+from pose2rgbd_ros.models.relief.light import REACHES, choose_reach, light_at, neighbours_tell, viewpoints
 from pose2rgbd_ros.models.relief.network import Relief
 from pose2rgbd_ros.rendering.renderer import Renderer
 from pose2rgbd_ros.training.checkpoint import load_checkpoint
@@ -62,17 +63,6 @@ def test_frames_apart_from_training_do_not_count():
     assert exposures.spread() == {"gain": 0.0, "offset": 0.0}
 
 
-def test_the_first_gains_are_those_of_the_pictures():
-    place = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
-    gains = torch.tensor([[0.8, 0.9, 1.0], [1.0, 1.0, 1.0], [1.1, 1.2, 1.3], [1.5, 1.5, 1.5]])
-    recorded = (place * gains[..., None, None]).clamp(0.0, 1.0)  # the last one is clipped in part
-    exposures = Exposures(4, np.arange(4))
-    exposures.start(np.arange(4), place, recorded)
-    found = exposures.residual[:, 0].exp()
-    torch.testing.assert_close(found[:3], gains[:3], rtol=0.08, atol=0)
-    assert found[3].min() > 1.35
-
-
 def along_a_line(count: int) -> np.ndarray:
     """Poses (count, 4, 4) a metre apart that look down."""
     eye = np.stack([np.arange(count), np.zeros(count), np.full(count, 30.0)], 1).astype(float)
@@ -88,55 +78,117 @@ def ramp(count: int) -> np.ndarray:
 
 def test_frames_far_apart_in_light_are_told_from_frames_alike() -> None:
     for gains, wanted in (([0.99, 1.01, 1.0, 1.015, 0.985] * 4, False), ([0.8, 1.2, 1.0, 1.1, 0.9] * 4, True)):
-        exposures = Exposures(20, np.arange(20))
-        place = torch.full((20, 3, 8, 8), 0.5)
-        exposures.start(np.arange(20), place, place * torch.tensor(gains)[:, None, None, None])
-        assert exposures.differ() is wanted
+        assert differ(np.log(np.repeat(np.array(gains, np.float32)[:, None], 3, 1))) is wanted
 
 
 def test_corrections_are_pulled_to_where_they_began() -> None:
-    exposures = Exposures(2, np.arange(2))
-    place = torch.full((2, 3, 8, 8), 0.5)
-    exposures.start(np.arange(2), place, place * torch.tensor([0.8, 1.2])[:, None, None, None])
-    assert exposures.penalty(np.arange(2)) == 0
-    exposures.begin_at(0.5)
-    assert exposures.penalty(np.arange(2)) == 0
+    exposures = Exposures(3, np.array([0, 2]))
+    exposures.begin_with(np.log(np.array([[0.8] * 3, [1.25] * 3], np.float32)))
+    torch.testing.assert_close(exposures.gain_and_offset(np.array([2]))[0, 0], torch.full((3,), 1.25))
+    assert exposures.penalty(np.array([0, 2])) == 0
     with torch.no_grad():
         exposures.residual.zero_()
-    assert exposures.penalty(np.arange(2)) > 0
+    assert exposures.penalty(np.array([0, 2])) > 0
+
+
+def seen_at(config: ReliefConfig, gains: np.ndarray, overlap: int) -> list[SeenPoints]:
+    """What frames of these gains (T,) show of a floor of random colours, each of a stretch that `overlap` share."""
+    generator = np.random.default_rng(0)
+    length, width, height = config.size_m
+    across = generator.random((len(gains) * 400, 3)).astype(np.float32) * np.float32([length, width, 0])
+    colour = np.exp(generator.normal(-1.5, 0.3, (9, 9, 3)))
+    found = []
+    for number, gain in enumerate(gains):
+        middle = (number + 0.5) / len(gains)
+        floor = across[np.abs(across[:, 0] / length - middle) < overlap / 2 / len(gains)]
+        place = (floor[:, :2] / np.float32([length, width]) * 9).astype(int)
+        eye = np.tile(np.float32([middle * length, width / 2, 0.9 * height]), (len(floor), 1))
+        depth = eye[:, 2] - 0.1 * height
+        direction = (floor + np.float32([0, 0, 0.1 * height]) - eye) / depth[:, None]
+        rgb = (gain * colour[place[:, 0], place[:, 1]]).clip(0, 1)
+        found.append(SeenPoints(eye, direction, depth, rgb.astype(np.float32)))
+    return found
+
+
+def test_gains_are_found_by_what_several_frames_show() -> None:
+    """More of them than each frame's difference from the average of all that see a surface, which is bright with it."""
+    config = random_relief().config
+    log_gain = 0.25 * np.sin(np.linspace(0, 4, 30))
+    log_gain -= log_gain.mean()
+    points = seen_at(config, np.exp(log_gain), 12)
+    found = matched_gains(points, config)
+    assert np.abs(found - found.mean(1, keepdims=True)).max() < 0.02  # the channels alike
+    assert np.corrcoef(found.mean(1), log_gain)[0, 1] > 0.95
+    all_colours = np.concatenate([some.rgb for some in points])
+    _, place = np.unique(
+        np.concatenate([some.origin + some.depth[:, None] * some.direction for some in points]),
+        axis=0,
+        return_inverse=True,
+    )
+    frame = np.repeat(np.arange(30), [len(some.rgb) for some in points])
+    value = np.log(all_colours.mean(1))
+    average = (np.bincount(place, value) / np.bincount(place))[place]
+    guessed = np.bincount(frame, value - average) / np.bincount(frame)
+    assert 1.25 * (guessed * log_gain).sum() < (found.mean(1) * log_gain).sum() < (log_gain**2).sum()
+
+
+def test_of_even_light_or_without_a_common_surface_no_gain_is_found() -> None:
+    config = random_relief().config
+    assert np.abs(matched_gains(seen_at(config, np.ones(20), 4), config)).max() < 0.02
+    alone = seen_at(config, np.array([0.7, 1.4]), 1)
+    alone[1] = SeenPoints(*(values[:0] for values in alone[1]))
+    np.testing.assert_array_equal(matched_gains(alone, config), 0)
+    assert matched_gains([], config).shape == (0, 3)
+
+
+def test_points_in_average_light_lose_their_frame_s_gain() -> None:
+    config = random_relief().config
+    points, gains = seen_at(config, np.array([0.8, 1.2]), 2), np.log([[0.8] * 3, [1.2] * 3]).astype(np.float32)
+    for lit, some, gain in zip(in_average_light(points, gains), points, gains, strict=True):
+        np.testing.assert_allclose(lit.rgb, some.rgb / np.exp(gain), rtol=1e-6)
+        assert lit.rgb.dtype == np.float32
 
 
 def test_a_view_is_shown_in_the_light_of_the_frames_near_it() -> None:
     T = along_a_line(41)
     frames, places = ramp(41), viewpoints(T)
-    assert neighbours_tell(frames, places, 10.0) > 0.9
+    assert neighbours_tell(frames, places, 10.0, 0.2) > 0.9
     for at in (5, 20, 35):
-        factor, summand = light_at(frames, places, T[at], 10.0)
+        factor, summand = light_at(frames, places, T[at], 10.0, 0.2)
         np.testing.assert_allclose(factor, np.exp(frames[at, 0]), rtol=0.02)
         np.testing.assert_array_equal(summand, 0)
     far = T[40].copy()
     far[0, 3] = 1e6
-    np.testing.assert_allclose(light_at(frames, places, far, 10.0)[0], np.exp(frames[40, 0]), rtol=1e-5)
+    np.testing.assert_allclose(light_at(frames, places, far, 10.0, 0.2)[0], np.exp(frames[40, 0]), rtol=1e-5)
+
+
+def test_the_reach_of_light_is_that_at_which_frames_tell_one_another_most() -> None:
+    places = viewpoints(along_a_line(60))
+    slow, quick = (np.repeat(np.sin(np.arange(60) / frames)[:, None], 3, 1).astype(np.float32) for frames in (20, 2))
+    noise = np.random.default_rng(0).normal(0, 0.3, slow.shape).astype(np.float32)
+    assert choose_reach(quick, places, 10.0) == min(REACHES)
+    assert choose_reach(slow + noise, places, 10.0) == max(REACHES)
+    assert choose_reach(slow[:1], places[:1], 10.0) in REACHES
 
 
 def test_light_that_changes_as_it_likes_tells_nothing() -> None:
     frames = np.zeros((400, 2, 3), np.float32)
     frames[:, 0] = 0.15 * np.random.default_rng(0).standard_normal((400, 1))
-    assert neighbours_tell(frames, viewpoints(along_a_line(400)), 10.0) < 0.3
+    assert neighbours_tell(frames, viewpoints(along_a_line(400)), 10.0, 0.2) < 0.3
 
 
-@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.1, 1e4))
-def test_the_light_of_a_view_is_between_those_of_frames(count: int, seed: int, scale_m: float) -> None:
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.1, 1e4), st.sampled_from(REACHES))
+def test_the_light_of_a_view_is_between_those_of_frames(count: int, seed: int, scale_m: float, reach: float) -> None:
     generator = np.random.default_rng(seed)
     frames = generator.normal(0, 0.3, (count, 2, 3)).astype(np.float32)
     T = se3.look_at(generator.normal(0, 50, (count + 1, 3)), generator.normal(0, 50, (count + 1, 3)))
-    factor, summand = light_at(frames, viewpoints(T[:-1]), T[-1], scale_m)
+    factor, summand = light_at(frames, viewpoints(T[:-1]), T[-1], scale_m, reach)
     gains = np.exp(frames[:, 0])
     assert (factor >= gains.min(0) - 1e-5).all()
     assert (factor <= gains.max(0) + 1e-5).all()
     assert (summand >= frames[:, 1].min(0) - 1e-5).all()
     assert (summand <= frames[:, 1].max(0) + 1e-5).all()
-    assert 0 <= neighbours_tell(frames, viewpoints(T[:-1]), scale_m) <= 1
+    assert 0 <= neighbours_tell(frames, viewpoints(T[:-1]), scale_m, reach) <= 1
 
 
 def lit(model: Relief) -> Relief:
