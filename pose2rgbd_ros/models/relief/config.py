@@ -374,7 +374,7 @@ class ReliefSettings:
     exposure: Literal["auto", "none", "learn"] = setting(
         "auto",
         "learn: how light differed from frame to frame, and show views in the light of the frames near them; none: the "
-        "average; auto: learn, where the light of frames differs by more than 4 %",
+        "average; auto: learn, where the light of frames differs by more than 3 %",
     )
     refine_poses: bool = setting(False, "learn small corrections of the training poses")
     crop: int = setting(128, "side of the patches a step trains on, where images are larger", ge=16)
