@@ -8,7 +8,7 @@ finds less than half of a gain that changes slowly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import sparse
@@ -44,12 +44,6 @@ def differ(gains: Float32) -> bool:
     """Whether the logarithms of gains (T, 3) are farther apart than those of a camera that keeps its exposure."""
     mean = gains.mean(1)
     return bool(TO_DEVIATION * np.median(np.abs(mean - np.median(mean))) > WORTH)
-
-
-def in_average_light(points: Iterable[SeenPoints], gains: Float32) -> Iterator[SeenPoints]:
-    """The same points of each frame in turn, their colours without its gain, whose logarithms are (T, 3)."""
-    for some, log_gain in zip(points, gains, strict=True):
-        yield some._replace(rgb=some.rgb / np.exp(log_gain))
 
 
 def _seen_by_several(points: Iterable[SeenPoints], config: ReliefConfig) -> tuple[Int64, Int64, Float64, int]:

@@ -34,7 +34,7 @@ from pose2rgbd_ros.models.relief.config import (
     tiled,
 )
 from pose2rgbd_ros.models.relief.fuse import fuse, seen_points
-from pose2rgbd_ros.models.relief.gains import differ, in_average_light, matched_gains
+from pose2rgbd_ros.models.relief.gains import differ, matched_gains
 from pose2rgbd_ros.models.relief.kernels import BLOCK
 from pose2rgbd_ros.models.relief.lookup import Gathered, gathered
 from pose2rgbd_ros.models.relief.network import Relief, ReliefOutput, TiledRelief, glances
@@ -53,6 +53,10 @@ logger = logging.getLogger(__name__)
 # neighbours tell of one another's light is kept in the checkpoint (light.py).
 #
 # The pull is towards where they begin: what all frames of a stretch have in common, hardly a step tells.
+
+
+# With a memory they begin at so much of that: frames looked up for a view bring the light of its surroundings along.
+BESIDE_MEMORY = 0.5
 
 
 class Exposures(nn.Module):
@@ -304,7 +308,7 @@ class ReliefLearner(Learner):
         self._rays = torch.from_numpy(camera.rays()).float().to(device)
         if self.exposures is not None:
             if gains is not None:
-                self.exposures.begin_with(gains)
+                self.exposures.begin_with(gains * (1.0 if self._memory is None else BESIDE_MEMORY))
             self.model.take_light(data.T_map_cam[train], gains)
             if self._memory is not None:
                 self._correct_memory()
@@ -700,8 +704,6 @@ def make(config: Settings, recipe: Recipe, data: TrainingData, device: torch.dev
     if charts is not None:
         model.features.chart_of.copy_(torch.from_numpy(charts.codes))
     gains = _gains(chosen, lambda: seen_points(network, *place, most=GAIN_RAYS), network)
-    points = seen_points(network, *place)
-    # Without a start too: what was seen is known.
-    fuse(model, points if gains is None else in_average_light(points, gains), chosen.start)
+    fuse(model, seen_points(network, *place), chosen.start)  # without a start too: what was seen is known
     memory = None if kept is None else MemoryTraining(model, kept, data, depth)
     return ReliefLearner(config, recipe, data, device, depth, model, memory, gains)

@@ -19,7 +19,7 @@ from pose2rgbd_ros.evaluation.pictures import measure
 from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.config import ReliefConfig, ReliefSettings, SeenPoints
-from pose2rgbd_ros.models.relief.gains import differ, in_average_light, matched_gains
+from pose2rgbd_ros.models.relief.gains import differ, matched_gains
 from pose2rgbd_ros.models.relief.learner import Exposures
 from pose2rgbd_ros.models.relief.light import REACHES, choose_reach, light_at, neighbours_tell, viewpoints
 from pose2rgbd_ros.models.relief.network import Relief
@@ -139,14 +139,6 @@ def test_of_even_light_or_without_a_common_surface_no_gain_is_found() -> None:
     alone[1] = SeenPoints(*(values[:0] for values in alone[1]))
     np.testing.assert_array_equal(matched_gains(alone, config), 0)
     assert matched_gains([], config).shape == (0, 3)
-
-
-def test_points_in_average_light_lose_their_frame_s_gain() -> None:
-    config = random_relief().config
-    points, gains = seen_at(config, np.array([0.8, 1.2]), 2), np.log([[0.8] * 3, [1.2] * 3]).astype(np.float32)
-    for lit, some, gain in zip(in_average_light(points, gains), points, gains, strict=True):
-        np.testing.assert_allclose(lit.rgb, some.rgb / np.exp(gain), rtol=1e-6)
-        assert lit.rgb.dtype == np.float32
 
 
 def test_a_view_is_shown_in_the_light_of_the_frames_near_it() -> None:
