@@ -3,7 +3,7 @@
 A surface has one colour, and a frame a gain per colour channel (Brown and Lowe, "Automatic panoramic image stitching
 using invariant features", 2007, section 6): of what frames show of the same cell of the volume, all gains are found at
 once. A guess of each frame against the average of all, whose part it is and whose neighbours are as bright as it,
-finds less than half of a gain that changes slowly.
+finds less of a gain that changes slowly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.sparse.linalg import cg
 
 from pose2rgbd_ros.geometry.arrays import Float32, Float64, Int64
 from pose2rgbd_ros.models.relief.config import ReliefConfig, SeenPoints
@@ -72,20 +72,16 @@ def _seen_by_several(points: Iterable[SeenPoints], config: ReliefConfig) -> tupl
 
 def _solve(frame: Int64, cell: Int64, value: Float64, frames: int) -> Float64:
     """Gains (T,) of frames by which values (N,) less their frame's agree in each cell, robustly."""
-    weight = np.ones(len(value))
+    weight, cells = np.ones(len(value)), int(cell.max()) + 1
     for _ in range(ROUNDS):
-        table = sparse.csr_matrix((weight, (frame, cell)))
-        table.resize(frames, int(cell.max()) + 1)
+        table = sparse.csr_matrix((weight, (frame, cell)), (frames, cells))
         in_frame, in_cell = np.asarray(table.sum(1))[:, 0], np.asarray(table.sum(0))[0]
-        told = np.bincount(frame, weight * value, frames) - table @ (np.bincount(cell, weight * value) / in_cell)
-
-        def apply(gain: Float64, table=table, in_frame=in_frame, in_cell=in_cell) -> Float64:
-            """What the surfaces make of gains, their colours being the means they then have."""
-            result: Float64 = (1 + PULL) * in_frame * gain - table @ ((table.T @ gain) / in_cell)
-            return result
-
-        gain, _ = cg(LinearOperator((frames, frames), apply, dtype=np.float64), told)
+        # The cells' colours are the means of what is left of the values, and so leave the equations.
+        to_cell_means = table @ sparse.diags(1 / in_cell)
+        equations = sparse.diags((1 + PULL) * in_frame) - to_cell_means @ table.T
+        value_of_cell = np.bincount(cell, weight * value, cells)
+        gain, _ = cg(equations, np.bincount(frame, weight * value, frames) - to_cell_means @ value_of_cell)
         off = value - gain[frame]
-        off -= (np.bincount(cell, weight * off) / in_cell)[cell]
+        off -= (np.bincount(cell, weight * off, cells) / in_cell)[cell]
         weight = 1 / np.maximum(np.abs(off), LEAST_OFF)
     return np.asarray(gain)
