@@ -320,7 +320,8 @@ class ReliefBackend:
         def remember(start: int, stop: int, _: int) -> None:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
             seen = frame.direction, frame.t, ends, frame.shape, within[: config.memory_rays]
-            recall_band(tables, memory, *rays[:2], *seen, s, features, *rows, images[0])
+            reach_m = np.float32(config.memory_reach * config.layer_m)
+            recall_band(tables, memory, reach_m, *rays[:2], *seen, s, features, *rows, images[0], frame.depth_m)
 
         def shade(layer: int, start: int, stop: int, thread: int) -> None:
             margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]

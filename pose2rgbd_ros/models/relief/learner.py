@@ -443,6 +443,8 @@ def depth_loss(made: ReliefOutput, truth: Tensor, reach_m: float) -> Tensor:
     known = torch.isfinite(truth) & torch.isfinite(made.depth)
     error = torch.where(known, made.depth - truth, 0.0)
     of_surface = error.abs().clamp(max=reach_m)
+    if made.refined is not None:
+        error = torch.where(known, made.refined - truth, 0.0)
     of_shader = (torch.where(known, made.residual, 0.0) + error.detach()).abs()
     return (of_surface + of_shader).sum() / known.sum().clamp(min=1)
 

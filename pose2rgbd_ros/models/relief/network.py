@@ -56,6 +56,7 @@ from pose2rgbd_ros.models.relief.memory import (
     recall,
     silhouettes,
 )
+from pose2rgbd_ros.models.relief.recorded_depth import least_around, refine
 from pose2rgbd_ros.models.relief.tiles import Owners, off_core, windows
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -355,15 +356,30 @@ class Memory(nn.Module):
 
 
 @torch.no_grad()
-def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor, alone: bool = True) -> Tensor:
-    """What the frames of a view show (N, 5), as :func:`memory.recall`, where rays (N, 3), (N, 3) of one camera end at
-    t (N,), NaN for never; alone: one a pixel."""
-    start, way, reach = (np.ascontiguousarray(values.detach().cpu().numpy()) for values in (origin, direction, t))
-    found = np.zeros((len(reach), MEMORY_CHANNELS), np.float32)
-    if len(reach):
-        rgb = view.filtered if alone else view.rgb
-        recall(view, rgb, start + reach[:, None] * way, np.nan_to_num(way), start[0], found)
+def refined(view: View, t: Tensor, near: Tensor, origin: Tensor, direction: Tensor, reach_m: float) -> Tensor:
+    """t (N,) of rays from (3,) in directions (N, 3) by the depth that a view's frames recorded; near (N,): the least t
+    around each: see :func:`recorded_depth.refined`."""
+    if reach_m == 0 or len(view.rgb) == 0:
+        return t
+    ends, least, eye, way = map(_contiguous, (t, near, origin, direction))
+    found = np.empty_like(ends)
+    refine(view, ends, least, np.float32(reach_m), eye, np.nan_to_num(way), found)
     return torch.from_numpy(found).to(t.device)
+
+
+@torch.no_grad()
+def recalled(view: View, t: Tensor, origin: Tensor, direction: Tensor, alone: bool = True) -> Tensor:
+    """What the frames of a view show (N, 5), as :func:`memory.recall`, where rays from (3,) in directions (N, 3) end at
+    t (N,), NaN for never; alone: one a pixel."""
+    reach, eye, way = map(_contiguous, (t, origin, direction))
+    found = np.zeros((len(reach), MEMORY_CHANNELS), np.float32)
+    rgb = view.filtered if alone else view.rgb
+    recall(view, rgb, eye + reach[:, None] * way, np.nan_to_num(way), eye, found)
+    return torch.from_numpy(found).to(t.device)
+
+
+def _contiguous(values: Tensor) -> Float32:
+    return np.ascontiguousarray(values.detach().cpu().numpy())
 
 
 class Light(nn.Module):
@@ -403,6 +419,7 @@ class ReliefOutput(NamedTuple):
     rgb: (B, 3, H, W), not yet clipped. depth: (B, H, W) of the surface, differentiable in the logits, NaN where none.
     residual: (B, H, W) what the shader adds to the depth. hits: of all rays (N,). origin, direction: (N, 3) in `vol`.
     direct: (B, 3, H, W) colour as it is learnt of the surface alone; None without a memory.
+    refined: (B, H, W) the depth as remembered frames recorded it; None without a memory.
     """
 
     rgb: Tensor
@@ -412,6 +429,7 @@ class ReliefOutput(NamedTuple):
     origin: Tensor
     direction: Tensor
     direct: Tensor | None = None
+    refined: Tensor | None = None
 
 
 class Edges(NamedTuple):
@@ -489,14 +507,16 @@ class Relief(nn.Module):
         edges = self._edges(T_map_cam, rays_cam, hits.t.reshape(batch, height, width), tops)
         if self.config.edge_rays > 1 and len(edges.pixel):
             features = self._smoothed(features, edges, focal_px)
+        ends = None
         if self.memory is not None:
             glance = glances(rays_cam) if glance_cam is None else glance_cam
-            seen = self._recalled(T_map_cam, glance, focal_px, left_out, hits.t, origin, direction, edges, tops)
+            t, way = hits.t.reshape(batch, height, width), direction.reshape(batch, -1, 3)
+            seen, ends = self._recalled(T_map_cam, glance, focal_px, left_out, t, starts, way, edges, tops)
             features = with_recalled(features, seen, self.config)
         image = features.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         rgb, residual = self.shader(image)
         direct = None if self.memory is None else direct_colour(image, self.config)
-        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction, direct)
+        return ReliefOutput(rgb, depth.reshape(batch, height, width), residual, hits, origin, direction, direct, ends)
 
     def surface_features(self, t: Tensor, origin: Tensor, direction: Tensor, focal_px: float) -> Tensor:
         """Inputs (N, C) of the shader for rays that meet a surface at t (N,), NaN none."""
@@ -534,26 +554,30 @@ class Relief(nn.Module):
         direction: Tensor,
         edges: Edges,
         tops: Tops | None,
-    ) -> Tensor:
-        """(N, 5) as remembered frames show what rays (N, 3) meet at t (N,); at silhouettes of several rays a pixel the
-        mean."""
+    ) -> tuple[Tensor, Tensor]:
+        """What remembered frames show (N, 5) where rays from (B, 3) in directions (B, P, 3) end, at silhouettes of
+        several rays a pixel the mean; and those ends (B, H, W), t refined by the depth that the frames recorded."""
         assert self.memory is not None
-        batch, rays = len(T_map_cam), self.config.memory_rays
         starts, ways = self.volume.rays(T_map_cam, glance_cam)
         from_ = starts[:, None].expand(ways.shape)
         met = self.volume.hits(from_.reshape(-1, 3), ways.reshape(-1, 3), tops).t.reshape(*ways.shape[:2], 1)
         T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
         views = self.memory.views(T_vol_cam, from_ + met * ways, focal_px, left_out)
-        of_view = (values.reshape(batch, -1, *values.shape[1:]) for values in (t, origin, direction))
-        found = torch.cat([recalled(*each) for each in zip(views, *of_view, strict=True)])
-        ends = edges.hits.t.reshape(edges.direction.shape[:2])
-        owner = edges.pixel // (len(t) // batch)
-        for view in range(batch):
-            mine = torch.nonzero(owner == view)[:, 0]
-            t, start, way = (values[mine, :rays].flatten(0, 1) for values in (ends, edges.origin, edges.direction))
-            each = recalled(views[view], t, start, way, alone=False)
-            found[edges.pixel[mine]] = mean_recalled(each.reshape(-1, rays, MEMORY_CHANNELS))
-        return found
+        reach_m, rays = self.config.memory_reach * self.config.layer_m, self.config.memory_rays
+        owner, pixel = (edges.pixel // t[0].numel(), edges.pixel % t[0].numel())
+        ends_within = edges.hits.t.reshape(edges.direction.shape[:2])
+        ends, shown = torch.empty_like(t), []
+        for number, (view, start) in enumerate(zip(views, origin, strict=True)):
+            least = torch.from_numpy(least_around(t[number].cpu().numpy())).to(t.device).flatten()
+            end = refined(view, t[number].flatten(), least, start, direction[number], reach_m)
+            ends[number] = end.reshape(t.shape[1:])
+            shown.append(recalled(view, end, start, direction[number]))
+            mine = torch.nonzero(owner == number)[:, 0]
+            end, way = (values[mine, :rays].flatten(0, 1) for values in (ends_within, edges.direction))
+            end = refined(view, end, least[pixel[mine]].repeat_interleave(rays), start, way, reach_m)
+            each = recalled(view, end, start, way, alone=False)
+            shown[-1][pixel[mine]] = mean_recalled(each.reshape(-1, rays, MEMORY_CHANNELS))
+        return torch.cat(shown), ends
 
     def _edges(self, T_map_cam: Tensor, rays_cam: Tensor, t: Tensor, tops: Tops | None) -> Edges:
         """What rays within the pixels at silhouettes meet, where the middle ones (B, H, W, 3) or (H, W, 3) end at t
@@ -603,7 +627,8 @@ class Relief(nn.Module):
         points = made.origin + made.hits.t[:, None] * made.direction
         known = torch.isfinite(made.hits.t) & self.volume.seen_at(points)
         sure = torch.where(known, confidence(made.hits), 0.0).reshape(made.depth.shape)
-        depth = (made.depth + made.residual).clamp(min=0.0) / self.config.unit_m
+        surface = made.depth if made.refined is None else made.refined
+        depth = (surface + made.residual).clamp(min=0.0) / self.config.unit_m
         depth = torch.where(known.reshape(made.depth.shape), depth, torch.nan)
         has_depth = self.config.output == "rgbd"
         return RenderTensors(made.rgb.clamp(0.0, 1.0), depth if has_depth else None, sure)

@@ -19,6 +19,7 @@ from pose2rgbd_ros.models.relief.charts import AXES, block_of, on_chart, texel_c
 from pose2rgbd_ros.models.relief.config import DIRECT_CHANNELS, EXTRA_CHANNELS, FULL_TEXELS, LANES, NONE_TEXELS
 from pose2rgbd_ros.models.relief.kernels import cell, march_ray
 from pose2rgbd_ros.models.relief.memory import BENT, LEVEL, SURE, TINY, recall_pixel
+from pose2rgbd_ros.models.relief.recorded_depth import depth_images, refined
 from pose2rgbd_ros.models.relief.render_kernels import nearest
 
 if HAS_NUMBA:
@@ -396,14 +397,18 @@ def ray_within(T_grid_cam, rays, v, u, above, below, west, east, right, down):
 
 
 @compiled
-def recall_band(tables, memory, T_grid_cam, rays, direction, t, ends, size, within, s, features, start, stop, image):
+def recall_band(
+    tables, memory, reach_m, T_grid_cam, rays, direction, t, ends, size, within, s, features, start, stop, image,
+    depth_m,
+):  # fmt: skip
     """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
-    far apart (see network.with_recalled).
+    far apart (see network.with_recalled); and depth_m (H, W), where it is known, as those frames recorded it.
 
-    memory: a memory.View. ends, size, within: see :func:`edge_band`, which was there before.
+    memory: a memory.View. reach_m: see recorded_depth.refined; 0: it is as the volume has it. ends, size, within: see
+    :func:`edge_band`, which was there before.
     """
     values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
-    filtered = pointer(memory.filtered)
+    filtered, images = pointer(memory.filtered), depth_images(memory)
     count, high, wide = memory.rgb.shape[:3]
     fx, fy, cx, cy = memory.k
     step_x, step_y, step_z = tables.step_m
@@ -422,14 +427,24 @@ def recall_band(tables, memory, T_grid_cam, rays, direction, t, ends, size, with
             line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
             for x in range(left, min(left + BEAM_PX, direction.shape[2])):
                 at = line + (x // s) * patch_size + (x % s) * features
-                r = g = b = sure = apart = _ZERO
+                r = g = b = sure = apart = near = _ZERO
+                dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
+                met = t[y, x]
+                if reach_m > _ZERO:
+                    near = least_of(t, y, x, height, width)
+                    met = refined(images, reach_m, ox, oy, oz, dx, dy, dz, met, near)
+                    if x < width and y < height and not np.isnan(depth_m[y, x]):
+                        depth_m[y, x] = met
                 if len(within) > 0 and bent[y - start, x]:
                     v, u, above, below, west, east = around_pixel(y, x, height, width)
                     for number in range(len(within)):
                         dx, dy, dz = ray_within(
                             T_grid_cam, rays, v, u, above, below, west, east, within[number, 0], within[number, 1]
                         )
-                        far, px, py, pz = end_of(ends[number, y, x], ox, oy, oz, dx * step_x, dy * step_y, dz * step_z)
+                        dx, dy, dz, ended = dx * step_x, dy * step_y, dz * step_z, ends[number, y, x]
+                        if reach_m > _ZERO:
+                            ended = refined(images, reach_m, ox, oy, oz, dx, dy, dz, ended, near)
+                        far, px, py, pz = end_of(ended, ox, oy, oz, dx, dy, dz)
                         red, green, blue, say, square = recall_pixel(
                             values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
                             memory.per_apart, far, px, py, pz, ox, oy, oz,
@@ -441,8 +456,7 @@ def recall_band(tables, memory, T_grid_cam, rays, direction, t, ends, size, with
                     r, g, b = r * per_sure, g * per_sure, b * per_sure
                     sure, apart = sure / np.float32(len(within)), apart / np.float32(len(within))
                 else:
-                    dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
-                    far, px, py, pz = end_of(t[y, x], ox, oy, oz, dx, dy, dz)
+                    far, px, py, pz = end_of(met, ox, oy, oz, dx, dy, dz)
                     r, g, b, say, square = recall_pixel(
                         values, count, filtered, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
                         memory.per_apart, far, px, py, pz, ox, oy, oz,
@@ -473,6 +487,18 @@ def find_bent(t, height, width, start, stop, bent):
             bent[y - start, x] = max(across, down) > BENT * near[1, x + 1]
         for x in range(width, t.shape[1]):
             bent[y - start, x] = bent[y - start, width - 1]
+
+
+@compiled
+def least_of(t, y, x, height, width):
+    """The least t of a pixel of the picture and those around it; infinite if there is none."""
+    v, u = min(y, height - 1), min(x, width - 1)
+    least = _INF
+    for row in range(max(v - 1, 0), min(v + 2, height)):
+        for column in range(max(u - 1, 0), min(u + 2, width)):
+            if t[row, column] < least:
+                least = t[row, column]
+    return least
 
 
 @compiled

@@ -29,6 +29,7 @@ from pose2rgbd_ros.training.data import TrainingData
 logger = logging.getLogger(__name__)
 
 LEAST_MB = 32.0  # a small place may remember more than it takes itself
+REACH = 3.0  # layers by which recorded depth may refine where a ray ends
 VIEWS = {"thin": 4, "full": 10, "auto": 10}
 UNUSABLE, FIRST_STEP, LAST_STEP = 1, 2, 65535  # steps of depth: of a pixel the lens never filled; nearest; farthest
 FARTHEST = 20.0  # times the median depth: what is farther is as far
@@ -114,14 +115,16 @@ def with_memory(network: ReliefConfig, chosen: ReliefSettings, kept: Remembered,
         memory_shift=kept.shift,
         memory_bytes=len(kept.jpeg),
         memory_depth_m=FARTHEST * depth_m / LAST_STEP,
+        memory_reach=REACH,
     )
 
 
 def simpler_ones(relief: Relief) -> list[Relief]:
-    """The same network, looking fewer frames up, and none at all."""
+    """The same network, taking the frames' depth for no better than its own, looking fewer up, and none at all."""
+    coarse = dataclasses.replace(relief.config, memory_reach=0.0)
     few = dataclasses.replace(relief.config, memory_views=VIEWS["thin"])
     none = dataclasses.replace(relief.config, memory_frames=0)
-    return [_with_config(relief, config) for config in (few, none)]
+    return [_with_config(relief, config) for config in (coarse, few, none)]
 
 
 def _with_config(relief: Relief, config: ReliefConfig) -> Relief:

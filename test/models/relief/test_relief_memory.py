@@ -36,6 +36,7 @@ if not HAS_NUMBA:
     pytest.skip("numba is not installed", allow_module_level=True)
 
 from pose2rgbd_ros.models.relief.memory import Photographs, recall
+from pose2rgbd_ros.models.relief.recorded_depth import refine
 
 CAMERA = Camera.from_fov(75, 53, 80.0)
 # Torch and compiled code round differently. Whether a ray grazes a silhouette, or a roof stands before a point, may
@@ -47,6 +48,7 @@ LEVELS, APART = 1, 3e-3
     "config",
     [
         {},
+        {"memory_reach": 0.0},
         {"memory_rays": 1, "memory_views": 2, "shift": 0},
         {"memory_rays": 2, "memory_views": 4, "unshuffle": 4, "width": 12},
         {"unshuffle": 1, "channels": 5, "coarse_channels": 3},
@@ -142,6 +144,44 @@ def test_what_stood_before_the_surface_does_not_reappear(shift: int) -> None:
     assert (alone[:, 3] < 0.4).all()
     assert (free[:, 3] > 0.9).all()
     assert seen(photographs, np.array([[200.0, 0.0, 0.0]]))[0, 3] == 0.0  # nobody saw that
+
+
+def ended(photographs: Photographs, points: np.ndarray, thought: list[float], near: list[float]) -> np.ndarray:
+    """Depth in metres, seen from above, of rays from (0, 0.3, 10) to points on the ground by what frames recorded."""
+    eye = np.array([0.0, 0.3, 10.0], np.float32)
+    view = photographs.view(np.arange(len(photographs)), photographs.camera.focal_px)
+    found = np.empty(len(points), np.float32)
+    way = (points.astype(np.float32) - eye) / 10
+    refine(view, np.array(thought, np.float32), np.array(near, np.float32), np.float32(1.0), eye, way, found)
+    return found
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_a_ray_ends_where_frames_recorded_a_surface(shift: int) -> None:
+    """The road 8.8 m below, beside which the volume has it by up to the reach of a metre; what is farther off stays,
+    but for a ray that meets nothing, or the floor."""
+    photographs = wall_and_frames([8.8, 8.8, 8.8], [80, 80, 80], shift)
+    road = np.array([[0.5, 0.5, 0.0]] * 5)
+    found = ended(photographs, road, [8.0, 9.5, 7.0, np.nan, 10.0], [np.inf] * 5)
+    np.testing.assert_allclose(found, [8.8, 8.8, 7.0, 8.8, 8.8], atol=2e-2)
+    beside = ended(photographs, np.array([[60.0, 0.0, 0.0]]), [9.0], [np.inf])
+    np.testing.assert_allclose(beside, 9.0)  # no frame shows that
+
+
+def test_silhouettes_are_those_that_frames_recorded() -> None:
+    """A roof 4 m below the camera that the volume has a pixel too small: its neighbour's ray ends at it, too."""
+    photographs = wall_and_frames([4.0, 4.0], [80, 80])
+    np.testing.assert_allclose(ended(photographs, np.array([[0.5, 0.5, 0.0]]), [10.0], [4.1]), 4.0, atol=2e-2)
+    photographs = wall_and_frames([10.0, 10.0], [80, 80])
+    np.testing.assert_allclose(ended(photographs, np.array([[0.5, 0.5, 0.0]]), [9.8], [4.1]), 10.0, atol=2e-2)
+
+
+def test_what_one_frame_alone_recorded_moves_no_surface() -> None:
+    """A crate (0.8 m high) stood under one frame, and another saw the road there: it is where that saw it."""
+    photographs = wall_and_frames([9.2, 10.0, 10.0], [250, 80, 80])
+    road = np.array([[0.5, 0.5, 0.0], [-2.0, 1.0, 0.0]])
+    np.testing.assert_allclose(ended(photographs, road, [9.8, 9.6], [np.inf, np.inf]), 10.0, atol=2e-2)
+    np.testing.assert_allclose(ended(wall_and_frames([9.2], [250]), road, [9.8, 9.6], [np.inf] * 2), 9.2, atol=2e-2)
 
 
 def test_a_view_takes_frames_that_see_what_it_sees() -> None:
@@ -253,14 +293,17 @@ def test_a_run_remembers_learns_and_renders_from_its_checkpoint_alone(flight: Pa
 @pytest.mark.parametrize("config", [{}, {"unshuffle": 4, "width": 12}])
 def test_simpler_ones_show_what_it_shows_with_fewer_frames_or_none(config: dict[str, Any]) -> None:
     model = remembering_relief(4, **config).eval()
-    few, none = remember.simpler_ones(model)
+    coarse, few, none = remember.simpler_ones(model)
     rays, poses = torch.from_numpy(CAMERA.rays()), torch.from_numpy(views())
     with torch.no_grad():
         blind = model(poses, rays, CAMERA.focal_px, left_out=[np.ones(9, bool)] * len(poses))
         alone = none(poses, rays, CAMERA.focal_px)
+        whole, rough = (each(poses, rays, CAMERA.focal_px) for each in (model, coarse))
         model.memory.config = dataclasses.replace(model.config, memory_views=remember.VIEWS["thin"])
         some = model(poses, rays, CAMERA.focal_px)
         assert torch.equal(few(poses, rays, CAMERA.focal_px).rgb, some.rgb)
+    torch.testing.assert_close(rough.refined, rough.depth, equal_nan=True)
+    assert not torch.equal(whole.refined.nan_to_num(0), rough.refined.nan_to_num(0))
     torch.testing.assert_close(alone.rgb, blind.rgb)
     torch.testing.assert_close(alone.residual, blind.residual)
     assert none.memory is None
