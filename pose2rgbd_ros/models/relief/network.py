@@ -358,7 +358,7 @@ class Memory(nn.Module):
 @torch.no_grad()
 def refined(view: View, t: Tensor, near: Tensor, origin: Tensor, direction: Tensor, reach_m: float) -> Tensor:
     """t (N,) of rays from (3,) in directions (N, 3) by the depth that a view's frames recorded; near (N,): the least t
-    around each: see :func:`recorded_depth.refined`."""
+    around a ray at a silhouette, elsewhere infinite. See :func:`recorded_depth.refined`."""
     if reach_m == 0 or len(view.rgb) == 0:
         return t
     ends, least, eye, way = map(_contiguous, (t, near, origin, direction))
@@ -568,13 +568,14 @@ class Relief(nn.Module):
         ends_within = edges.hits.t.reshape(edges.direction.shape[:2])
         ends, shown = torch.empty_like(t), []
         for number, (view, start) in enumerate(zip(views, origin, strict=True)):
-            least = torch.from_numpy(least_around(t[number].cpu().numpy())).to(t.device).flatten()
-            end = refined(view, t[number].flatten(), least, start, direction[number], reach_m)
+            mine = torch.nonzero(owner == number)[:, 0]
+            least = torch.from_numpy(least_around(t[number].cpu().numpy())).to(t.device).flatten()[pixel[mine]]
+            near = torch.full_like(t[number], torch.inf).flatten().index_put((pixel[mine],), least)
+            end = refined(view, t[number].flatten(), near, start, direction[number], reach_m)
             ends[number] = end.reshape(t.shape[1:])
             shown.append(recalled(view, end, start, direction[number]))
-            mine = torch.nonzero(owner == number)[:, 0]
             end, way = (values[mine, :rays].flatten(0, 1) for values in (ends_within, edges.direction))
-            end = refined(view, end, least[pixel[mine]].repeat_interleave(rays), start, way, reach_m)
+            end = refined(view, end, least.repeat_interleave(rays), start, way, reach_m)
             each = recalled(view, end, start, way, alone=False)
             shown[-1][pixel[mine]] = mean_recalled(each.reshape(-1, rays, MEMORY_CHANNELS))
         return torch.cat(shown), ends

@@ -408,7 +408,7 @@ def recall_band(
     :func:`edge_band`, which was there before.
     """
     values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
-    filtered, images = pointer(memory.filtered), depth_images(memory)
+    filtered = pointer(memory.filtered)
     count, high, wide = memory.rgb.shape[:3]
     fx, fy, cx, cy = memory.k
     step_x, step_y, step_z = tables.step_m
@@ -417,6 +417,7 @@ def recall_band(
         np.float32(T_grid_cam[1, 3]) * step_y,
         np.float32(T_grid_cam[2, 3]) * step_z,
     )
+    images = depth_images(memory, ox, oy, oz)
     ground, before = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + _EXTRA
     flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
     height, width = size
@@ -430,12 +431,13 @@ def recall_band(
                 r = g = b = sure = apart = near = _ZERO
                 dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
                 met = t[y, x]
+                edge = len(within) > 0 and bent[y - start, x]
                 if reach_m > _ZERO:
-                    near = least_of(t, y, x, height, width)
+                    near = least_of(t, y, x, height, width) if edge else _INF
                     met = refined(images, reach_m, ox, oy, oz, dx, dy, dz, met, near)
                     if x < width and y < height and not np.isnan(depth_m[y, x]):
                         depth_m[y, x] = met
-                if len(within) > 0 and bent[y - start, x]:
+                if edge:
                     v, u, above, below, west, east = around_pixel(y, x, height, width)
                     for number in range(len(within)):
                         dx, dy, dz = ray_within(

@@ -20,7 +20,7 @@ if HAS_NUMBA:
     from pose2rgbd_ros.models.relief.simd import pointer
 
 # So many frames are asked of a ray, each in so many rounds at most.
-REFINED_BY, ROUNDS = 4, 5
+REFINED_BY, ROUNDS = 3, 5
 _SETTLED = np.float32(2e-3)  # share of the depth by which the last two rounds may differ
 _SMOOTH = np.float32(0.02)  # share of it by which four pixels of one surface may, and what several frames say of one
 _FACING = np.float32(0.2)  # cosine between a ray and a frame's optical axis, below which it is not looked up there
@@ -40,14 +40,21 @@ def least_around(t: Float32) -> Float32:
 
 
 @compiled
-def depth_images(view):
-    """What :func:`refined` reads of a memory.View: pointers and sizes, taken out of arrays once."""
+def depth_images(view, ox, oy, oz):
+    """What :func:`refined` reads of a memory.View for rays of one origin: pointers and sizes, taken out of arrays once,
+    and the origin as each camera has it."""
     count, rows, columns = view.rgb.shape[:3]
     fx, fy, cx, cy = view.k
     scale = _ONE / np.float32(1 << view.shift)
     # A pixel of depth is as wide as several of the colours.
     k = fx * scale, fy * scale, (cx + _HALF) * scale - _HALF, (cy + _HALF) * scale - _HALF
-    return pointer(view.values), count, pointer(view.depth), rows >> view.shift, columns >> view.shift, k, view.depth_m
+    values, origins = pointer(view.values), np.empty((count, 3), np.float32)
+    for number in range(count):
+        for axis in range(3):
+            at = number * VIEW + 4 * axis
+            origins[number, axis] = values[at] * ox + values[at + 1] * oy + values[at + 2] * oz + values[at + 3]
+    size = rows >> view.shift, columns >> view.shift
+    return values, count, pointer(view.depth), size, k, view.depth_m, origins
 
 
 @compiled
@@ -55,9 +62,9 @@ def refined(images, reach_m, ox, oy, oz, dx, dy, dz, t, near):
     """t of a ray, its direction per metre of depth, NaN if it is thought to meet nothing, by the depth that frames
     recorded; as it is where none of them has a surface on the ray within reach_m of it.
 
-    images: of :func:`depth_images`. near: the least t of the pixels around; what lies before is looked for first, as
-    the silhouettes of a volume lie beside those that were recorded. Where the ray reaches the volume's floor, z = 0, or
-    nothing, nothing is known of the place, and its end may be anywhere.
+    images: of :func:`depth_images`. near: at silhouettes the least t of the pixels around, elsewhere infinite: what
+    lies before is looked for first, as the silhouettes of a volume lie beside those that were recorded. Where the ray
+    reaches the volume's floor, z = 0, or nothing, nothing is known of the place, and its end may be anywhere.
     """
     begin = _AFAR if np.isnan(t) else t
     behind_m = _BEHIND * reach_m
@@ -79,61 +86,69 @@ def recorded_end(images, reach_m, behind_m, ox, oy, oz, dx, dy, dz, begin):
     recorded, until it stays. The first frame in which it does, and which the next one that shows the place does not
     contradict, decides; others that say the same are averaged with it.
     """
-    values, count, depth, rows, columns, k, depth_m = images
-    fx, fy, cx, cy = k
-    last_column, last_row = np.float32(columns - 1), np.float32(rows - 1)
     found, agreed = _NAN, 0
-    for number in range(count):
+    values, origins = images[0], images[6]
+    for number in range(images[1]):
         at = number * VIEW
         step_z = values[at + 8] * dx + values[at + 9] * dy + values[at + 10] * dz
         if step_z <= _FACING:
             continue
-        from_x = values[at] * ox + values[at + 1] * oy + values[at + 2] * oz + values[at + 3]
-        from_y = values[at + 4] * ox + values[at + 5] * oy + values[at + 6] * oz + values[at + 7]
-        from_z = values[at + 8] * ox + values[at + 9] * oy + values[at + 10] * oz + values[at + 11]
         step_x = values[at] * dx + values[at + 1] * dy + values[at + 2] * dz
         step_y = values[at + 4] * dx + values[at + 5] * dy + values[at + 6] * dz
-        per_step, end, stays = _ONE / step_z, begin if agreed == 0 else found, False
-        for _ in range(ROUNDS):
-            zs = from_z + end * step_z
-            if zs <= NEAR:
-                break
-            inverse = _ONE / zs
-            us, vs = (from_x + end * step_x) * inverse * fx + cx, (from_y + end * step_y) * inverse * fy + cy
-            if not (us > _ZERO and us < last_column and vs > _ZERO and vs < last_row):
-                break
-            u0, v0 = int(us), int(vs)
-            fu, fv = us - np.float32(u0), vs - np.float32(v0)
-            first = (number * rows + v0) * columns + u0
-            a, b = np.float32(depth[first]), np.float32(depth[first + 1])
-            c, d = np.float32(depth[first + columns]), np.float32(depth[first + columns + 1])
-            least, most = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
-            if least <= _ONE:  # the sky, or not known
-                break
-            if most - least > _SMOOTH * least:  # an edge: one of its sides, and nothing in between
-                fu, fv = np.float32(fu > _HALF), np.float32(fv > _HALF)
-            upper, lower = a + fu * (b - a), c + fu * (d - c)
-            before, end = end, (depth_m * (upper + fv * (lower - upper)) - from_z) * per_step
-            if abs(end - before) <= _SETTLED * end:
-                stays = end > _ZERO and abs(end - begin) <= reach_m
-                break
-        if not stays:
+        ray = origins[number, 0], origins[number, 1], origins[number, 2], step_x, step_y, step_z
+        if agreed > 0:
+            end = looked_up(images, number, ray, found)
+            if abs(end - found) <= _SMOOTH * found:
+                agreed += 1
+                found += (end - found) / np.float32(agreed)
+                if agreed == REFINED_BY:
+                    break
             continue
-        if agreed == 0:
-            if not seen_through(images, number, behind_m, ox + end * dx, oy + end * dy, oz + end * dz):
-                found, agreed = end, 1
-        elif abs(end - found) <= _SMOOTH * found:
-            agreed += 1
-            found += (end - found) / np.float32(agreed)
-            if agreed == REFINED_BY:
+        end, before = begin, _NAN
+        for _ in range(ROUNDS):
+            before, end = end, looked_up(images, number, ray, end)
+            if not abs(end - before) > _SETTLED * end:  # it stays, or is NaN
                 break
+        stays = abs(end - before) <= _SETTLED * end and abs(end - begin) <= reach_m
+        if stays and not seen_through(images, number, behind_m, ox + end * dx, oy + end * dy, oz + end * dz):
+            found, agreed = end, 1
     return found
+
+
+@compiled
+def looked_up(images, number, ray, t):
+    """t at which a ray, its origin and direction as the camera of a frame has them, is as far as the frame recorded
+    where it shows the ray's point at another t; NaN where it does not, or shows the sky."""
+    _, _, depth, size, k, depth_m, _ = images
+    rows, columns = size
+    fx, fy, cx, cy = k
+    from_x, from_y, from_z, step_x, step_y, step_z = ray
+    zs = from_z + t * step_z
+    if zs <= NEAR:
+        return _NAN
+    inverse = _ONE / zs
+    us, vs = (from_x + t * step_x) * inverse * fx + cx, (from_y + t * step_y) * inverse * fy + cy
+    if not (us > _ZERO and us < np.float32(columns - 1) and vs > _ZERO and vs < np.float32(rows - 1)):
+        return _NAN
+    u0, v0 = int(us), int(vs)
+    fu, fv = us - np.float32(u0), vs - np.float32(v0)
+    first = (number * rows + v0) * columns + u0
+    a, b = np.float32(depth[first]), np.float32(depth[first + 1])
+    c, d = np.float32(depth[first + columns]), np.float32(depth[first + columns + 1])
+    least, most = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
+    if least <= _ONE:  # the sky, or not known
+        return _NAN
+    if most - least > _SMOOTH * least:  # an edge: one of its sides, and nothing in between
+        fu, fv = np.float32(fu > _HALF), np.float32(fv > _HALF)
+    upper, lower = a + fu * (b - a), c + fu * (d - c)
+    return (depth_m * (upper + fv * (lower - upper)) - from_z) / step_z
 
 
 @compiled
 def seen_through(images, but, behind_m, x, y, z):
     """Whether the first frame, but for one, that would show a point shows what lies more than behind_m behind it."""
-    values, count, depth, rows, columns, k, depth_m = images
+    values, count, depth, size, k, depth_m, _ = images
+    rows, columns = size
     fx, fy, cx, cy = k
     right, below = np.float32(columns) - _HALF, np.float32(rows) - _HALF
     for number in range(count):
@@ -160,8 +175,8 @@ def seen_through(images, but, behind_m, x, y, z):
 @compiled
 def refine(view, t, near, reach_m, eye, direction, found):
     """Fill found (N,) with the :func:`refined` t (N,), near (N,) of rays from the eye in directions (N, 3)."""
-    images = depth_images(view)
     ex, ey, ez = eye
+    images = depth_images(view, ex, ey, ez)
     for n in range(len(t)):
         x, y, z = direction[n]
         found[n] = refined(images, reach_m, ex, ey, ez, x, y, z, t[n], near[n])
