@@ -69,18 +69,21 @@ class Block:
 def draw_blocks(path: Path, blocks: list[Block], title: str = "", dpi: int = 110) -> None:
     """Write blocks one below the other as a PNG or JPEG; a title too long for one line takes more. Raises OSError."""
     widest = max(len(block.columns) for block in blocks)
-    heights = [TILE_INCH * len(block.labels) + HEAD_INCH for block in blocks]
+    rows = [max(len(_wrapped(column.title)) for column in block.columns) for block in blocks]
+    heads = [HEAD_INCH + LINE_INCH * (count - 1) for count in rows]
+    heights = [TILE_INCH * len(block.labels) + space for block, space in zip(blocks, heads, strict=True)]
     whole = TILE_INCH * widest + 0.5
     lines = [part for line in title.splitlines() for part in wrap(line, int(LETTERS_AN_INCH * whole))]
     head = 0.3 + LINE_INCH * max(len(lines) - 1, 0)
     high = sum(heights) + head
     figure = Figure(figsize=(whole, high), dpi=dpi)
     top = high - head
-    for block, height in zip(blocks, heights, strict=True):
+    for block, height, space in zip(blocks, heights, heads, strict=True):
         grid = figure.add_gridspec(
             len(block.labels) + 1, len(block.columns), height_ratios=[1.0] * len(block.labels) + [0.06],
             left=0.4 / whole, right=(0.4 + (whole - 0.5) * len(block.columns) / widest) / whole,
-            top=(top - 0.25) / high, bottom=(top - height + 0.35) / high, wspace=0.03, hspace=0.03,
+            top=(top - 0.25 - (space - HEAD_INCH)) / high, bottom=(top - height + 0.35) / high,
+            wspace=0.03, hspace=0.03,
         )  # fmt: skip
         for j, column in enumerate(block.columns):
             _draw_column(figure, grid, j, column, block.labels)
@@ -103,6 +106,11 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _wrapped(title: str) -> list[str]:
+    """Lines no wider than a tile: beside each other long titles would overlap."""
+    return wrap(title, int(LETTERS_AN_INCH * TILE_INCH)) or [""]
+
+
 def _draw_column(figure: Figure, grid: Any, j: int, column: SheetColumn, labels: list[str]) -> None:
     shown: Any = None
     for i, (image, label) in enumerate(zip(column.images, labels, strict=True)):
@@ -110,7 +118,7 @@ def _draw_column(figure: Figure, grid: Any, j: int, column: SheetColumn, labels:
         axes.set(xticks=[], yticks=[])
         axes.set_facecolor(UNKNOWN_GREY)
         if i == 0:
-            axes.set_title(column.title, fontsize=8)
+            axes.set_title("\n".join(_wrapped(column.title)), fontsize=8, parse_math=False)
         if j == 0:
             axes.set_ylabel(label, fontsize=7, parse_math=False)
         if image is not None:
