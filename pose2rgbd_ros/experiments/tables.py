@@ -28,6 +28,7 @@ from pose2rgbd_ros.settings import to_flat, to_yaml_dict, write_yaml
 from pose2rgbd_ros.sim.dataset import SimDatasetConfig
 from pose2rgbd_ros.sim.flights.config import FlightConfig, Plan
 from pose2rgbd_ros.streams.samples import ImageSample
+from pose2rgbd_ros.training.checkpoint import MODEL_FILE
 from pose2rgbd_ros.training.config import TrainConfig
 from pose2rgbd_ros.training.families import train_config
 from pose2rgbd_ros.training.trainer import pick_device
@@ -427,9 +428,11 @@ FRAMES_A_GROUP = 2
 
 
 def draw_table(path: Path, filled: Filled) -> None:
-    """Write a PNG: two frames of each group, colour above, depth below; columns: recorded, then the RGBD rows."""
+    """Write a PNG: two frames of each group, colour above, depth below; columns: recorded, then the RGBD rows whose
+    checkpoints are here: a row may have been measured elsewhere."""
     plain = [(row, each) for row, each in filled.rows if not row.variant and not row.seed]
     rows = [(row, each) for row, each in plain if not each.error and row.settings["output"] == "rgbd"]
+    rows = [(row, each) for row, each in rows if (each.run / "checkpoint" / MODEL_FILE).exists()]
     if not rows:
         return
     dataset = Dataset(filled.dataset)
