@@ -12,7 +12,7 @@ from pose2rgbd_ros.geometry import se3
 from pose2rgbd_ros.geometry.camera import Camera
 from pose2rgbd_ros.models.relief.memory import as_jpegs
 from pose2rgbd_ros.models.relief.network import Relief
-from pose2rgbd_ros.models.relief.remember import REACH
+from pose2rgbd_ros.models.relief.remember import ANGLE_RAD, REACH
 
 STEP_M = 0.002
 
@@ -31,7 +31,7 @@ def remembering_relief(seed: int = 0, frames: int = 9, side: int = 48, shift: in
         memory_shift=shift,
         memory_bytes=len(jpeg),
         memory_depth_m=STEP_M,
-        **{"memory_reach": REACH, **config},
+        **{"memory_reach": REACH, "memory_angle_rad": ANGLE_RAD, **config},
     )
     eye = np.concatenate([generator.uniform(-18, 18, (frames, 2)), generator.uniform(15, 30, (frames, 1))], 1)
     T_map_cam = se3.look_at(eye, eye * (1, 1, 0) + generator.uniform(-6, 6, (frames, 3)))

@@ -469,6 +469,7 @@ class ReliefConfig:
     memory_shift: int = setting(0, "times that its depth has half the pixels a side", ge=0, le=4)
     memory_bytes: int = setting(0, "of its colours, as JPEG", ge=0)
     memory_depth_m: float = setting(1e-3, "metres of one step of its depth", ge=1e-9)
+    memory_angle_rad: float = setting(0.12, "angle between two views at which the second says less", ge=1e-3)
     memory_reach: float = setting(0.0, "layers by which surfaces are moved to what frames recorded", ge=0.0)
 
     def __post_init__(self) -> None:

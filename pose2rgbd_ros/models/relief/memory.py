@@ -49,8 +49,7 @@ VIEW = (
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _LITTLE = np.float32(0.03)  # of what frames before it said, below which a frame is not looked at
 _RIM, _CLOSE = np.float32(20), np.float32(0.03)
-_ANGLE2 = np.float32(0.12**2)  # square of the angle (rad) between two views at which the second says less
-_SHARP2 = np.float32(0.02**2)  # and of that within which frames are not preferred to one another
+_SHARP2 = np.float32(0.02**2)  # square of the angle (rad) within which frames are not preferred to one another
 SURE = np.float32(0.02)  # say at which a colour is half sure
 LEVEL = np.float32(1 / 255)
 _APART = np.float32(0.6)  # layers by which a frame's depth may differ from the surface
@@ -88,6 +87,7 @@ class Photographs:
         T_vol_cam: (M, 4, 4).
         camera: of `rgb`.
         layer_m: of the relief, by which depths are told apart.
+        angle_rad: between two views of a surface, at which the second says less of it.
         light: (M, 2, 3) by which gain and offset (of 1) each frame's colours differ from the place's; None: by none.
         most_bytes: of the colours last looked up.
     """
@@ -100,12 +100,13 @@ class Photographs:
         T_vol_cam: Float64,
         camera: Camera,
         layer_m: float,
+        angle_rad: float,
         light: Float32 | None = None,
         most_bytes: float = DECODED_BYTES,
     ) -> None:
         self.filtered = Recent(most_bytes)
         self.rgb, self.depth, self.camera = rgb, depth, camera
-        self.layer_m, self.depth_m = np.float32(layer_m), np.float32(depth_m)
+        self.layer_m, self.depth_m, self._angle2 = map(np.float32, (layer_m, depth_m, angle_rad**2))
         self.shift = int(np.log2(max(camera.width // depth.shape[2], 1)))
         self.correct(T_vol_cam, np.array([[[1.0], [0.0]]], np.float32) if light is None else light)
         known = depth[:, depth.shape[1] // 2, depth.shape[2] // 2]
@@ -137,7 +138,19 @@ class Photographs:
         places = self.T_vol_cam[near, :3, 3].astype(np.float32)
         size = np.array([camera.height, camera.width], np.int64)
         usefulness(
-            points, eye, self._T_cam_vol, places, near, k, size, self.depth, self.depth_m, self.shift, self.layer_m, use
+            points,
+            eye,
+            self._T_cam_vol,
+            places,
+            near,
+            k,
+            size,
+            self.depth,
+            self.depth_m,
+            self.shift,
+            self.layer_m,
+            self._angle2,
+            use,
         )
         chosen = np.empty(min(count, len(near)), np.int64)
         cover(use, chosen)
@@ -177,7 +190,8 @@ class Photographs:
         )
         depth = np.ascontiguousarray(self.depth[chosen])
         per_apart = _ONE / (_APART * self.layer_m)
-        return View(values, rgb, filtered, depth, _intrinsics(self.camera), self.shift, self.depth_m, per_apart)
+        k, law = _intrinsics(self.camera), (per_apart, self._angle2)
+        return View(values, rgb, filtered, depth, k, self.shift, self.depth_m, *law)
 
 
 class Recent:
@@ -241,6 +255,7 @@ def photographs(config: ReliefConfig, state: Mapping[str, Any], most_bytes: floa
         np.asarray(state["memory.T_vol_cam"]),
         Camera(config.memory_width, config.memory_height, fx, fy, cx, cy),
         config.layer_m,
+        config.memory_angle_rad,
         np.asarray(state["memory.light"]),
         most_bytes,
     )
@@ -257,12 +272,13 @@ class View(NamedTuple):
     shift: int
     depth_m: np.float32
     per_apart: np.float32
+    angle2: np.float32
 
 
 def no_view() -> View:
     """Of a relief without a memory."""
     rgb, depth = np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint16)
-    return View(np.zeros((0, VIEW), np.float32), rgb, rgb, depth, np.zeros(4, np.float32), 0, _ONE, _ONE)
+    return View(np.zeros((0, VIEW), np.float32), rgb, rgb, depth, np.zeros(4, np.float32), 0, _ONE, _ONE, _ONE)
 
 
 def _intrinsics(camera: Camera) -> Float32:
@@ -270,7 +286,7 @@ def _intrinsics(camera: Camera) -> Float32:
 
 
 @compiled
-def usefulness(points, eye, T_cam_vol, places, frames, k, size, depth, depth_m, shift, layer_m, use):
+def usefulness(points, eye, T_cam_vol, places, frames, k, size, depth, depth_m, shift, layer_m, angle2, use):
     """Fill use (F, P): 0 where a frame does not see a point, up to 1 where it sees it as the view does."""
     rows, columns = size
     for number in range(len(frames)):
@@ -288,7 +304,7 @@ def usefulness(points, eye, T_cam_vol, places, frames, k, size, depth, depth_m, 
             if not (us > -_HALF and us < columns - _HALF and vs > -_HALF and vs < rows - _HALF):
                 continue
             px, py, pz = places[number, 0], places[number, 1], places[number, 2]
-            say, _ = likeness(x, y, z, eye[0], eye[1], eye[2], px, py, pz)
+            say, _ = likeness(x, y, z, eye[0], eye[1], eye[2], px, py, pz, angle2)
             seen = depth_m * np.float32(depth[frame, int(vs + _HALF) >> shift, int(us + _HALF) >> shift])
             if seen > _ZERO and seen < zs - np.float32(2) * layer_m:
                 say *= HIDDEN_USE
@@ -296,20 +312,20 @@ def usefulness(points, eye, T_cam_vol, places, frames, k, size, depth, depth_m, 
 
 
 @compiled
-def likeness(x, y, z, ex, ey, ez, px, py, pz):
+def likeness(x, y, z, ex, ey, ez, px, py, pz, angle2):
     """How much a frame at p says of a point to a view at e: 1 from the same place; by angle and distance less. And how
     much beside other frames, of which those nearly from the view's direction are preferred more sharply."""
     ax, ay, az, bx, by, bz = ex - x, ey - y, ez - z, px - x, py - y, pz - z
     aa, bb, ab = ax * ax + ay * ay + az * az, bx * bx + by * by + bz * bz, ax * bx + ay * by + az * bz
     inverse = _ONE / np.sqrt(max(aa * bb, TINY))
-    angle2 = max(_ONE - ab * inverse, _ZERO)
-    angle2 += angle2  # 2 (1 - cos), about the square of the angle
+    apart2 = max(_ONE - ab * inverse, _ZERO)
+    apart2 += apart2  # 2 (1 - cos), about the square of the angle
     near = min(aa * inverse, _ONE)  # ratio of the distances
     near *= near * near
     near *= near
-    broad, narrow = _ANGLE2 + angle2, _SHARP2 + angle2
+    broad, narrow = angle2 + apart2, _SHARP2 + apart2
     each = _ONE / (broad * narrow)
-    alike, sharp = _ANGLE2 * narrow * each, _SHARP2 * broad * each
+    alike, sharp = angle2 * narrow * each, _SHARP2 * broad * each
     return alike * alike * near, sharp * sharp * near
 
 
@@ -336,7 +352,27 @@ def cover(use, chosen):
 
 @compiled
 def recall_pixel(
-    values, count, rgb, depth, rows, columns, fx, fy, cx, cy, shift, depth_m, per_apart, far, x, y, z, ex, ey, ez
+    values,
+    count,
+    rgb,
+    depth,
+    rows,
+    columns,
+    fx,
+    fy,
+    cx,
+    cy,
+    shift,
+    depth_m,
+    per_apart,
+    angle2,
+    far,
+    x,
+    y,
+    z,
+    ex,
+    ey,
+    ez,
 ):
     """What `count` frames show at (x, y, z), or, if `far`, in that direction: red, green, blue in 0..255, the sum of
     their says, and the mean square by which they are apart.
@@ -363,7 +399,7 @@ def recall_pixel(
         say = min(rim, _ONE)  # fades out at the rim, so that no seam shows
         beside = say
         if not far:
-            broad, sharp = likeness(x, y, z, ex, ey, ez, values[at + 12], values[at + 13], values[at + 14])
+            broad, sharp = likeness(x, y, z, ex, ey, ez, values[at + 12], values[at + 13], values[at + 14], angle2)
             say, beside = say * broad, beside * sharp
         if beside < _LITTLE * total:
             continue
@@ -443,6 +479,7 @@ def recall(view, rgb, points, direction, eye, found):
             view.shift,
             view.depth_m,
             view.per_apart,
+            view.angle2,
             far,
             x,
             y,

@@ -449,7 +449,7 @@ def recall_band(
                         far, px, py, pz = end_of(ended, ox, oy, oz, dx, dy, dz)
                         red, green, blue, say, square = recall_pixel(
                             values, count, rgb, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
-                            memory.per_apart, far, px, py, pz, ox, oy, oz,
+                            memory.per_apart, memory.angle2, far, px, py, pz, ox, oy, oz,
                         )  # fmt: skip
                         certain = say / (say + SURE)
                         r, g, b = r + certain * red, g + certain * green, b + certain * blue
@@ -461,7 +461,7 @@ def recall_band(
                     far, px, py, pz = end_of(met, ox, oy, oz, dx, dy, dz)
                     r, g, b, say, square = recall_pixel(
                         values, count, filtered, depth, high, wide, fx, fy, cx, cy, memory.shift, memory.depth_m,
-                        memory.per_apart, far, px, py, pz, ox, oy, oz,
+                        memory.per_apart, memory.angle2, far, px, py, pz, ox, oy, oz,
                     )  # fmt: skip
                     sure, apart = say / (say + SURE), np.sqrt(square)
                 flat[at + before] = sure * (r * LEVEL - (_HALF + flat[at] + flat[at + ground]))

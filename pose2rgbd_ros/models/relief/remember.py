@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 LEAST_MB = 32.0  # a small place may remember more than it takes itself
 REACH = 3.0  # layers by which recorded depth may refine where a ray ends
+ANGLE_RAD = 0.24  # between two views of a surface, at which the second says less of it
 VIEWS = {"thin": 4, "full": 10, "auto": 10}
 UNUSABLE, FIRST_STEP, LAST_STEP = 1, 2, 65535  # steps of depth: of a pixel the lens never filled; nearest; farthest
 FARTHEST = 20.0  # times the median depth: what is farther is as far
@@ -115,6 +116,7 @@ def with_memory(network: ReliefConfig, chosen: ReliefSettings, kept: Remembered,
         memory_shift=kept.shift,
         memory_bytes=len(kept.jpeg),
         memory_depth_m=FARTHEST * depth_m / LAST_STEP,
+        memory_angle_rad=ANGLE_RAD,
         memory_reach=REACH,
     )
 

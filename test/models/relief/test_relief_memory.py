@@ -121,7 +121,7 @@ def wall_and_frames(depths_m: list[float], colours: list[int], shift: int = 0) -
     T = se3.look_at(eye, eye * (1, 1, 0) + (0, 0, -1))
     rgb = np.stack([np.full((side, side, 3), colour, np.uint8) for colour in colours])
     depth = np.stack([np.full((side >> shift, side >> shift), round(depth / STEP_M), np.uint16) for depth in depths_m])
-    return Photographs(rgb, depth, STEP_M, T, camera, layer_m=0.5)
+    return Photographs(rgb, depth, STEP_M, T, camera, layer_m=0.5, angle_rad=0.12)
 
 
 def seen(photographs: Photographs, points: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
@@ -210,7 +210,7 @@ def test_a_pixel_is_shown_what_it_sees_as_a_whole(finer: int, of_raw: float) -> 
     camera = Camera.from_fov(finer * side, finer * side, 90.0)
     rgb = np.repeat(np.rint(seen_by(finer * side)).astype(np.uint8)[None, ..., None], 3, 3)
     depth = np.full((1, finer * side, finer * side), round(10 / STEP_M), np.uint16)
-    photographs = Photographs(rgb, depth, STEP_M, np.eye(4)[None], camera, layer_m=0.5)
+    photographs = Photographs(rgb, depth, STEP_M, np.eye(4)[None], camera, layer_m=0.5, angle_rad=0.12)
     view = photographs.view(np.zeros(1, np.int64), camera.focal_px / finer)
     errors = {"rgb": [], "filtered": []}  # type: dict[str, list[float]]
     for shift in range(8):
