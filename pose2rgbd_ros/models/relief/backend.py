@@ -34,6 +34,7 @@ from pose2rgbd_ros.models.relief.kernels import highest_layers, march_rays
 from pose2rgbd_ros.models.relief.light import light_at
 from pose2rgbd_ros.models.relief.memory import WITHIN_PIXEL, View, glance_at, no_view, photographs
 from pose2rgbd_ros.models.relief.patch_kernels import BEAM_PX, compose_band, edge_band, recall_band, see_band
+from pose2rgbd_ros.models.relief.recorded_depth import silhouette_px
 from pose2rgbd_ros.models.relief.tiles import Owners, Window, off_core, windows
 from pose2rgbd_ros.models.relief.winograd import TILE, Convolution, convolution, convolve, scratch
 from pose2rgbd_ros.training.checkpoint import Checkpoint
@@ -306,6 +307,8 @@ class ReliefBackend:
         ends = frame.ends(len(within))
         view = np.float32(frame.focal_px), np.float32(config.depth_scale_m)
         units = np.float32(config.layer_m), np.float32(config.unit_m)
+        reach_px = silhouette_px(config.cell_m, config.depth_scale_m, frame.focal_px)
+        reach = np.float32(config.memory_reach * config.layer_m), reach_px
         rays, images, shape = (T_grid_cam, frame.rays, frame.bounds), frame.images, frame.patches
 
         def see(start: int, stop: int, _: int) -> None:
@@ -320,8 +323,7 @@ class ReliefBackend:
         def remember(start: int, stop: int, _: int) -> None:
             rows = start * TILE * s, min(stop * TILE * s, frame.rays.shape[1])
             seen = frame.direction, frame.t, ends, frame.shape, within[: config.memory_rays]
-            reach_m = np.float32(config.memory_reach * config.layer_m)
-            recall_band(tables, memory, reach_m, *rays[:2], *seen, s, features, *rows, images[0], frame.depth_m)
+            recall_band(tables, memory, reach, *rays[:2], *seen, s, features, *rows, images[0], frame.depth_m)
 
         def shade(layer: int, start: int, stop: int, thread: int) -> None:
             margin, buffers = int(layer < len(self._layers) - 1), self._scratch[thread][layer]

@@ -56,7 +56,7 @@ from pose2rgbd_ros.models.relief.memory import (
     recall,
     silhouettes,
 )
-from pose2rgbd_ros.models.relief.recorded_depth import least_around, refine
+from pose2rgbd_ros.models.relief.recorded_depth import least_around, refine, silhouette_px
 from pose2rgbd_ros.models.relief.tiles import Owners, off_core, windows
 from pose2rgbd_ros.training.families import RenderTensors
 
@@ -357,8 +357,8 @@ class Memory(nn.Module):
 
 @torch.no_grad()
 def refined(view: View, t: Tensor, near: Tensor, origin: Tensor, direction: Tensor, reach_m: float) -> Tensor:
-    """t (N,) of rays from (3,) in directions (N, 3) by the depth that a view's frames recorded; near (N,): the least t
-    around a ray at a silhouette, elsewhere infinite. See :func:`recorded_depth.refined`."""
+    """t (N,) of rays from (3,) in directions (N, 3) by the depth that a view's frames recorded; near (N,): of
+    :func:`recorded_depth.least_around`. See :func:`recorded_depth.refined`."""
     if reach_m == 0 or len(view.rgb) == 0:
         return t
     ends, least, eye, way = map(_contiguous, (t, near, origin, direction))
@@ -564,18 +564,19 @@ class Relief(nn.Module):
         T_vol_cam = self.volume.T_vol_map @ T_map_cam.to(self.volume.T_vol_map.dtype)
         views = self.memory.views(T_vol_cam, from_ + met * ways, focal_px, left_out)
         reach_m, rays = self.config.memory_reach * self.config.layer_m, self.config.memory_rays
+        reach_px = silhouette_px(self.config.cell_m, self.config.depth_scale_m, focal_px)
         owner, pixel = (edges.pixel // t[0].numel(), edges.pixel % t[0].numel())
         ends_within = edges.hits.t.reshape(edges.direction.shape[:2])
         ends, shown = torch.empty_like(t), []
         for number, (view, start) in enumerate(zip(views, origin, strict=True)):
             mine = torch.nonzero(owner == number)[:, 0]
-            least = torch.from_numpy(least_around(t[number].cpu().numpy())).to(t.device).flatten()[pixel[mine]]
-            near = torch.full_like(t[number], torch.inf).flatten().index_put((pixel[mine],), least)
+            v, u = np.divmod(pixel[mine].cpu().numpy(), t.shape[2])
+            near = torch.from_numpy(least_around(t[number].cpu().numpy(), v, u, reach_px)).to(t.device).flatten()
             end = refined(view, t[number].flatten(), near, start, direction[number], reach_m)
             ends[number] = end.reshape(t.shape[1:])
             shown.append(recalled(view, end, start, direction[number]))
             end, way = (values[mine, :rays].flatten(0, 1) for values in (ends_within, edges.direction))
-            end = refined(view, end, least.repeat_interleave(rays), start, way, reach_m)
+            end = refined(view, end, near[pixel[mine]].repeat_interleave(rays), start, way, reach_m)
             each = recalled(view, end, start, way, alone=False)
             shown[-1][pixel[mine]] = mean_recalled(each.reshape(-1, rays, MEMORY_CHANNELS))
         return torch.cat(shown), ends

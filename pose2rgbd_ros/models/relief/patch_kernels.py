@@ -398,15 +398,16 @@ def ray_within(T_grid_cam, rays, v, u, above, below, west, east, right, down):
 
 @compiled
 def recall_band(
-    tables, memory, reach_m, T_grid_cam, rays, direction, t, ends, size, within, s, features, start, stop, image,
+    tables, memory, reach, T_grid_cam, rays, direction, t, ends, size, within, s, features, start, stop, image,
     depth_m,
 ):  # fmt: skip
     """Rows start..stop: behind a pixel's features what remembered frames add to their colour, how sure they are and how
     far apart (see network.with_recalled); and depth_m (H, W), where it is known, as those frames recorded it.
 
-    memory: a memory.View. reach_m: see recorded_depth.refined; 0: it is as the volume has it. ends, size, within: see
-    :func:`edge_band`, which was there before.
+    memory: a memory.View. reach: metres and pixels in which recorded depth is looked for (see recorded_depth.py); 0 m:
+    it is as the volume has it. ends, size, within: see :func:`edge_band`, which was there before.
     """
+    reach_m, reach_px = reach
     values, rgb, depth = pointer(memory.values), pointer(memory.rgb), pointer(memory.depth)
     filtered = pointer(memory.filtered)
     count, high, wide = memory.rgb.shape[:3]
@@ -421,8 +422,9 @@ def recall_band(
     ground, before = tables.maps.shape[1], tables.maps.shape[1] + tables.coarse.shape[3] + _EXTRA
     flat, row_of_patches, patch_size = pointer(image), image.shape[1] * image.shape[2], image.shape[2]
     height, width = size
-    bent = np.empty((stop - start, direction.shape[2]), np.bool_)
-    find_bent(t, height, width, start, stop, bent)
+    above_px = min(reach_px - 1, start)
+    bent = np.empty((above_px + min(stop + reach_px - 1, t.shape[0]) - start, direction.shape[2]), np.bool_)
+    find_bent(t, height, width, start - above_px, start - above_px + len(bent), bent)
     for left in range(0, direction.shape[2], BEAM_PX):
         for y in range(start, stop):
             line = (y // s + 1) * row_of_patches + patch_size + (y % s) * s * features
@@ -431,9 +433,11 @@ def recall_band(
                 r = g = b = sure = apart = near = _ZERO
                 dx, dy, dz = direction[0, y, x] * step_x, direction[1, y, x] * step_y, direction[2, y, x] * step_z
                 met = t[y, x]
-                edge = len(within) > 0 and bent[y - start, x]
+                edge = len(within) > 0 and bent[y - start + above_px, x]
                 if reach_m > _ZERO:
-                    near = least_of(t, y, x, height, width) if edge else _INF
+                    near, v, u = _INF, min(y, height - 1), min(x, width - 1)
+                    if len(within) > 0 and any_near(bent, v - start + above_px, u, reach_px - 1):
+                        near = least_of(t, v, u, height, width, reach_px)
                     met = refined(images, reach_m, ox, oy, oz, dx, dy, dz, met, near)
                     if x < width and y < height and not np.isnan(depth_m[y, x]):
                         depth_m[y, x] = met
@@ -492,12 +496,21 @@ def find_bent(t, height, width, start, stop, bent):
 
 
 @compiled
-def least_of(t, y, x, height, width):
-    """The least t of a pixel of the picture and those around it; infinite if there is none."""
-    v, u = min(y, height - 1), min(x, width - 1)
+def any_near(bent, y, x, px):
+    """Whether a pixel within so many is a silhouette's."""
+    for row in range(max(y - px, 0), min(y + px + 1, bent.shape[0])):
+        for column in range(max(x - px, 0), min(x + px + 1, bent.shape[1])):
+            if bent[row, column]:
+                return True
+    return False
+
+
+@compiled
+def least_of(t, v, u, height, width, px):
+    """The least t within so many pixels of one of the picture; infinite if there is none."""
     least = _INF
-    for row in range(max(v - 1, 0), min(v + 2, height)):
-        for column in range(max(u - 1, 0), min(u + 2, width)):
+    for row in range(max(v - px, 0), min(v + px + 1, height)):
+        for column in range(max(u - px, 0), min(u + px + 1, width)):
             if t[row, column] < least:
                 least = t[row, column]
     return least

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pose2rgbd_ros.geometry.arrays import Float32
+from pose2rgbd_ros.geometry.arrays import Float32, Int64
 from pose2rgbd_ros.models.backends import HAS_NUMBA, compiled
 from pose2rgbd_ros.models.relief.memory import NEAR, VIEW
 
@@ -27,16 +27,26 @@ _FACING = np.float32(0.2)  # cosine between a ray and a frame's optical axis, be
 _BEFORE = np.float32(0.99)  # share of the depth up to which a surface lies before another
 _BEHIND = np.float32(0.3)  # of the reach: a frame that shows what lies so far behind a surface does not see that
 _FLOOR = np.float32(1e-3)  # of the reach: height above the volume's floor that is the floor
+FARTHEST_PX = 3  # pixels around a silhouette in which what lies before is looked for
 _AFAR = np.float32(1e5)  # where a ray begins that meets nothing
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NAN, _INFINITE = np.float32(np.nan), np.float32(np.inf)
 
 
-def least_around(t: Float32) -> Float32:
-    """The least of each pixel of a picture's depth (H, W), NaN for none, and the eight around it, infinite if there is
-    none."""
-    return np.asarray(cv2.erode(np.nan_to_num(t, nan=np.inf), np.ones((3, 3), np.uint8)))
+def silhouette_px(cell_m: float, depth_m: float, focal_px: float) -> int:
+    """How many pixels a volume's silhouettes may lie beside those recorded: a cell of it at a typical depth."""
+    return int(np.clip(round(cell_m * focal_px / depth_m), 1, FARTHEST_PX))
+
+
+def least_around(t: Float32, rows: Int64, columns: Int64, reach_px: int) -> Float32:
+    """The least depth within reach_px of each pixel of a picture (H, W), of which t is NaN for none, near the pixels of
+    its silhouettes (see memory.silhouettes), so many of which less one away at most; infinite elsewhere."""
+    near = np.zeros(t.shape, np.uint8)
+    near[rows, columns] = 1
+    near = np.asarray(cv2.dilate(near, np.ones((2 * reach_px - 1,) * 2, np.uint8)))
+    least = np.asarray(cv2.erode(np.nan_to_num(t, nan=np.inf), np.ones((2 * reach_px + 1,) * 2, np.uint8)))
+    return np.where(near > 0, least, _INFINITE)
 
 
 @compiled
@@ -62,9 +72,9 @@ def refined(images, reach_m, ox, oy, oz, dx, dy, dz, t, near):
     """t of a ray, its direction per metre of depth, NaN if it is thought to meet nothing, by the depth that frames
     recorded; as it is where none of them has a surface on the ray within reach_m of it.
 
-    images: of :func:`depth_images`. near: at silhouettes the least t of the pixels around, elsewhere infinite: what
-    lies before is looked for first, as the silhouettes of a volume lie beside those that were recorded. Where the ray
-    reaches the volume's floor, z = 0, or nothing, nothing is known of the place, and its end may be anywhere.
+    images: of :func:`depth_images`. near: of :func:`least_around`; what lies before is looked for first, as a volume's
+    silhouettes lie beside those that were recorded. Where the ray reaches the volume's floor, z = 0, or nothing,
+    nothing is known of the place, and its end may be anywhere.
     """
     begin = _AFAR if np.isnan(t) else t
     behind_m = _BEHIND * reach_m

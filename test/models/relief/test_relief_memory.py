@@ -49,6 +49,7 @@ LEVELS, APART = 1, 3e-3
     [
         {},
         {"memory_reach": 0.0},
+        {"cell_m": 2.0, "depth_scale_m": 30.0},  # a cell is three pixels wide
         {"memory_rays": 1, "memory_views": 2, "shift": 0},
         {"memory_rays": 2, "memory_views": 4, "unshuffle": 4, "width": 12},
         {"unshuffle": 1, "channels": 5, "coarse_channels": 3},
