@@ -15,6 +15,7 @@ from pose2rgbd_ros.cli import experiments
 from pose2rgbd_ros.dataset.reader import Dataset, frame_cache
 from pose2rgbd_ros.errors import UserError
 from pose2rgbd_ros.evaluation.picture_report import evaluate
+from pose2rgbd_ros.evaluation.sheets import HEAD_INCH, TILE_INCH
 from pose2rgbd_ros.experiments.pictures import held_out_by_all, show, worst_of
 from pose2rgbd_ros.settings import read_yaml, write_yaml
 
@@ -68,7 +69,9 @@ def test_the_command(relief: Path, dataset: Path, tmp_path: Path, options: list[
     call = [str(dataset), str(relief), str(relief), "--out", str(tmp_path / "models.png"), "--frames", "2"]
     assert experiments.main(["pictures", *call, *options, "--device", "cpu"]) == 0
     picture = cv2.imread(str(tmp_path / "models.png"))
-    assert picture.shape[1] > picture.shape[0] > 500, "five columns; two rows of colour, two of depth"
+    high, wide = (side / 110 for side in picture.shape[:2])
+    assert wide == pytest.approx(5 * TILE_INCH + 0.5, abs=0.02), "five columns"
+    assert 4 * TILE_INCH + 2 * HEAD_INCH < high < 5 * TILE_INCH + 2 * HEAD_INCH, "two rows of colour, two of depth"
     assert picture.std() > 10
 
 
