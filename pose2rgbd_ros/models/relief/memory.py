@@ -352,28 +352,9 @@ def cover(use, chosen):
 
 @compiled
 def recall_pixel(
-    values,
-    count,
-    rgb,
-    depth,
-    rows,
-    columns,
-    fx,
-    fy,
-    cx,
-    cy,
-    shift,
-    depth_m,
-    per_apart,
-    angle2,
-    far,
-    x,
-    y,
-    z,
-    ex,
-    ey,
-    ez,
-):
+    values, count, rgb, depth, rows, columns, fx, fy, cx, cy, shift, depth_m, per_apart, angle2, far, x, y, z,
+    ex, ey, ez,
+):  # fmt: skip
     """What `count` frames show at (x, y, z), or, if `far`, in that direction: red, green, blue in 0..255, the sum of
     their says, and the mean square by which they are apart.
 
@@ -466,28 +447,9 @@ def recall(view, rgb, points, direction, eye, found):
         if far:
             x, y, z = direction[n, 0], direction[n, 1], direction[n, 2]
         r, g, b, total, square = recall_pixel(
-            values,
-            count,
-            colours,
-            depth,
-            rows,
-            columns,
-            fx,
-            fy,
-            cx,
-            cy,
-            view.shift,
-            view.depth_m,
-            view.per_apart,
-            view.angle2,
-            far,
-            x,
-            y,
-            z,
-            ex,
-            ey,
-            ez,
-        )
+            values, count, colours, depth, rows, columns, fx, fy, cx, cy, view.shift, view.depth_m, view.per_apart,
+            view.angle2, far, x, y, z, ex, ey, ez,
+        )  # fmt: skip
         found[n, 0], found[n, 1], found[n, 2] = r * LEVEL, g * LEVEL, b * LEVEL
         found[n, 3] = total / (total + SURE)
         found[n, 4] = np.sqrt(square) * LEVEL
